@@ -1,0 +1,1 @@
+"""Streams, one TOML file each; loaded by name through `ctbench.get_stream`."""

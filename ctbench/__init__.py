@@ -1,0 +1,1 @@
+"""A benchmark harness for continual pre-training of language models."""

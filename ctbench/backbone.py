@@ -1,0 +1,324 @@
+"""One wrapper for every Hugging Face encoder (masked LM) and decoder (causal LM).
+
+Legend, used throughout the project: B batch, T tokens, D width, V vocabulary, H heads, P prompt tokens, C classes,
+M masked (predicted) positions, L layers, F width of features.
+
+Only the predicted positions go through the LM head: a hook on the base model hands the head the gathered positions
+instead of the whole text. That is exact for every model whose head works position by position, which all of them do.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ctbench.batch import Batch, Output, Prompt
+from ctbench.errors import BadConfig, BadData
+from ctbench.families import Role, find_family, require_family
+from ctbench.kernels import ATTENTION, DropoutSource, register_attention, use_cheap_dropout
+from ctbench.passes import Positions, Tap, fixed_options
+
+__all__ = ["Backbone", "Batch", "Output", "Prompt"]
+
+
+class Backbone(nn.Module):
+    """A Hugging Face LM with prompts, masked-only loss, named parts and exact copies of its state.
+
+    Args:
+        model: the LM, with its head.
+        tokenizer: its fast tokenizer.
+        objective: "mlm" (encoder) or "clm" (decoder).
+        name: what the user called it.
+        digest: SHA-256 of weights, configuration and tokenizer.
+        notes: what a reader of results must know ("the LM head was made new").
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        *,
+        tokenizer: Any,
+        objective: Literal["mlm", "clm"],
+        name: str,
+        digest: str = "",
+        notes: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self.tokenizer = tokenizer
+        self.objective: Literal["mlm", "clm"] = objective
+        self.name = name
+        self.digest = digest
+        self.notes = notes
+        self.added = nn.ModuleDict()
+        self.prompter: str | None = None
+        self.dropout_source = DropoutSource()
+        self.family = find_family(model.config.model_type)
+        self._positions = Positions(model.base_model)
+        self.max_length = self._positions.limit
+        self._options = fixed_options(model.base_model.forward, is_decoder=objective == "clm")
+        self._tap = Tap()
+        layers = self.layers if len(self._layer_lists()) == 1 else []
+        self._tap.install(model.base_model, model.get_output_embeddings(), layers)
+        use_cheap_dropout(model, self.dropout_source)
+        self._choose_attention()
+
+    # What it is
+
+    @property
+    def width(self) -> int:
+        """Width of the input embeddings, hence of prompts at the input."""
+        return int(self.model.get_input_embeddings().embedding_dim)
+
+    @property
+    def hidden_size(self) -> int:
+        """Width D of the hidden states, hence of prompts in the layers."""
+        return int(self.model.config.hidden_size)
+
+    @property
+    def vocab_size(self) -> int:
+        """Number V of the model's output tokens (at least the tokenizer's)."""
+        return int(self.model.get_output_embeddings().weight.shape[0])
+
+    @property
+    def num_layers(self) -> int:
+        """Number L of layers."""
+        return int(self.model.config.num_hidden_layers)
+
+    @property
+    def layers(self) -> list[nn.Module]:
+        """The layers in their order.
+
+        Raises:
+            BadConfig: no list of layers, or more than one, has the configured length.
+        """
+        found = self._layer_lists()
+        if len(found) != 1:
+            raise BadConfig(
+                f"wanted one list of {self.num_layers} layers in '{self.name}' ({self.model.config.model_type}), "
+                f"found {len(found)}; prompts in the layers and parts need it: choose another model"
+            )
+        return list(found[0][1])
+
+    @property
+    def mask_id(self) -> int:
+        """Id of the mask token.
+
+        Raises:
+            BadConfig: the tokenizer has none.
+        """
+        return self._token_id("mask_token_id")
+
+    @property
+    def pad_id(self) -> int:
+        """Id of the padding token (padding is always masked out)."""
+        return self._token_id("pad_token_id")
+
+    @property
+    def special_ids(self) -> frozenset[int]:
+        """Ids that are never masked."""
+        return frozenset(int(number) for number in self.tokenizer.all_special_ids)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the input embeddings live."""
+        weight: Tensor = self.model.get_input_embeddings().weight
+        return weight.device
+
+    # Passes
+
+    def forward(
+        self, batch: Batch, *, prompt: Prompt | Tensor | Literal["own"] | None = "own", lm: bool = True
+    ) -> Output:
+        """Run the text, with a prompt in front of it or without.
+
+        Args:
+            batch: the text; `positions` and `targets` ask for logits and loss.
+            prompt: vectors in front; a bare tensor is a prompt at the input; "own" asks the backbone's prompter if
+                it has one; None means without.
+            lm: False leaves the LM head out, whatever the batch asks for.
+
+        Raises:
+            BadData: the text is longer than the model's positions.
+        """
+        given = self._resolve(prompt, batch)
+        if not lm or batch.positions is None:
+            return Output(hidden=self._run(batch, given, self.model.base_model)[0])
+        hidden, result = self._run(batch, given, self.model, positions=batch.positions)
+        logits = result.logits[0]
+        if batch.targets is None:
+            return Output(hidden=hidden, logits=logits)
+        return Output(hidden=hidden, logits=logits, loss=F.cross_entropy(logits.float(), batch.targets))
+
+    def features(
+        self,
+        batch: Batch,
+        *,
+        head: Literal["lm", "plain"] = "lm",
+        prompt: Prompt | Tensor | Literal["own"] | None = "own",
+    ) -> Tensor:
+        """Return [B, T, F] per token: what enters the output embedding ("lm") or the hidden states ("plain").
+
+        With "lm" the features of an encoder went through the LM head's own dense layer and norm; for a decoder both
+        are the same.
+        """
+        given = self._resolve(prompt, batch)
+        if head == "plain" or self.objective == "clm":
+            return self._run(batch, given, self.model.base_model)[0]
+        return self._run(batch, given, self.model, captures=True)[1]  # type: ignore[no-any-return]  # a tensor then
+
+    def embed(self, input_ids: Tensor) -> Tensor:
+        """Return the word embeddings [B, T, width] without positions."""
+        embedded: Tensor = self.model.get_input_embeddings()(input_ids)
+        return embedded
+
+    # Parts
+
+    def parts(self, role: Role) -> list[tuple[str, nn.Module]]:
+        """Return (name, module) of every part with `role`, layer by layer, as it is now (wrapped or not).
+
+        Raises:
+            BadConfig: the family's module names are not known.
+        """
+        family = require_family(self.model.config.model_type, purpose=f"a method that uses parts ('{role}')")
+        layers = self._layer_lists()
+        prefix = f"model.{self.model.base_model_prefix}.{layers[0][0]}"
+        names = [f"{prefix}.{index}.{path}" for index in range(self.num_layers) for path in family.paths(role)]
+        return [(name, self.get_submodule(name)) for name in names]
+
+    def replace(self, name: str, module: nn.Module) -> None:
+        """Put `module` in the place called `name` (a name that `parts` returned)."""
+        parent, _, leaf = name.rpartition(".")
+        setattr(self.get_submodule(parent), leaf, module)
+
+    def trainable(self) -> list[tuple[str, nn.Parameter]]:
+        """Return (name, parameter) of everything that requires a gradient."""
+        return [(name, parameter) for name, parameter in self.named_parameters() if parameter.requires_grad]
+
+    # Copies
+
+    def state(self) -> dict[str, Tensor]:
+        """Return copies of all weights on the CPU by name, added modules included, tied ones once."""
+        return {name: tensor.detach().to("cpu", copy=True) for name, tensor in self._tensors().items()}
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        """Set all weights, bit for bit.
+
+        Raises:
+            BadData: a weight is missing, unexpected or has another shape.
+        """
+        own = self._tensors()
+        missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+        if missing or unexpected:
+            raise BadData(
+                f"the weights do not fit '{self.name}': missing {missing[:3]}, unexpected {unexpected[:3]}; "
+                "they must come from the same model with the same added modules"
+            )
+        with torch.no_grad():
+            for name, tensor in own.items():
+                if tensor.shape != state[name].shape:
+                    raise BadData(f"weight '{name}': wanted {tuple(tensor.shape)}, found {tuple(state[name].shape)}")
+                tensor.copy_(state[name])
+
+    def snapshot(self) -> Backbone:
+        """Return an independent frozen copy in evaluation mode (a teacher)."""
+        clone = copy.deepcopy(self)
+        clone.requires_grad_(False)
+        return clone.eval()
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        memo[id(self.tokenizer)] = self.tokenizer  # read only, and slow to copy
+        clone = self.__class__.__new__(self.__class__)
+        memo[id(self)] = clone
+        for key, value in self.__dict__.items():
+            clone.__dict__[key] = copy.deepcopy(value, memo)
+        return clone
+
+    def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        self._choose_attention()
+        return self
+
+    # Inside
+
+    def _run(
+        self,
+        batch: Batch,
+        prompt: Prompt | None,
+        module: Any,
+        *,
+        positions: Tensor | None = None,
+        captures: bool = False,
+    ) -> tuple[Tensor, Any]:
+        tap = self._tap
+        try:
+            inputs = self._inputs(batch, prompt)
+            tap.is_open, tap.positions, tap.captures = True, positions, captures
+            result = module(**inputs)
+            assert tap.hidden is not None
+            return tap.hidden, tap.captured if captures else result
+        finally:
+            tap.reset()
+
+    def _inputs(self, batch: Batch, prompt: Prompt | None) -> dict[str, Any]:
+        num_rows, num_tokens = batch.input_ids.shape
+        if self.max_length is not None and num_tokens > self.max_length:
+            raise BadData(
+                f"'{self.name}' takes texts of at most {self.max_length} tokens, found {num_tokens}; lower the length"
+            )
+        mask = batch.attention_mask
+        inputs = dict(self._options)
+        num_prompt = 0 if prompt is None else prompt.length
+        if "position_ids" in inputs:
+            inputs["position_ids"] = self._positions.ids(batch, num_prompt)
+        if prompt is None:
+            return inputs | {"input_ids": batch.input_ids, "attention_mask": mask}
+        vectors = prompt.vectors
+        if vectors.dim() == (3 if prompt.deep else 2):
+            vectors = vectors.expand(num_rows, *vectors.shape)
+        words = self.embed(batch.input_ids)
+        if prompt.deep:
+            self._tap.layers = vectors
+            front = words.new_zeros(num_rows, num_prompt, words.shape[-1])
+        else:
+            front = vectors.to(words.dtype)
+        self._tap.num_prompt = num_prompt
+        # Decoders take positions that restart, without a mask, for packed texts and hide the prompt: always a mask.
+        text = batch.input_ids.new_ones(num_rows, num_tokens) if mask is None else mask
+        mask = torch.cat([text.new_ones(num_rows, num_prompt), text], dim=1)
+        return inputs | {"inputs_embeds": torch.cat([front, words], dim=1), "attention_mask": mask}
+
+    def _resolve(self, prompt: Prompt | Tensor | Literal["own"] | None, batch: Batch) -> Prompt | None:
+        if isinstance(prompt, str):
+            prompt = None if self.prompter is None else self.added[self.prompter](self, batch)
+        if isinstance(prompt, Tensor):
+            prompt = Prompt(prompt)
+        return None if prompt is None or prompt.length == 0 else prompt
+
+    def _layer_lists(self) -> list[tuple[str, nn.ModuleList]]:
+        lists = [(n, m) for n, m in self.model.base_model.named_modules() if isinstance(m, nn.ModuleList)]
+        return [(name, module) for name, module in lists if len(module) == self.num_layers]
+
+    def _tensors(self) -> dict[str, Tensor]:
+        unique: dict[int, str] = {}
+        tensors = self.state_dict(keep_vars=True)
+        for name, tensor in tensors.items():
+            unique.setdefault(id(tensor), name)
+        return {name: tensors[name] for name in unique.values()}
+
+    def _token_id(self, attribute: str) -> int:
+        value = getattr(self.tokenizer, attribute)
+        if value is None:
+            raise BadConfig(f"the tokenizer of '{self.name}' has no {attribute.removesuffix('_id')}; add one to it")
+        return int(value)
+
+    def _choose_attention(self) -> None:
+        if self.family is None or not self.family.takes_plain_attention:
+            return
+        register_attention()
+        self.model.set_attn_implementation(ATTENTION if self.device.type == "cpu" else "sdpa")

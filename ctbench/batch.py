@@ -1,0 +1,84 @@
+"""What goes into a backbone and what comes out.
+
+Legend, used throughout the project: B batch, T tokens, D width, V vocabulary, H heads, P prompt tokens, C classes,
+M masked (predicted) positions, L layers, F width of features.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """Token ids with what is to be predicted.
+
+    Attributes:
+        input_ids: [B, T] int64.
+        attention_mask: [B, T], 1 for text and 0 for padding; None: no padding anywhere.
+        positions: [M] flat indices into [B * T]: masked places of an encoder, places whose next token is the target
+            of a decoder.
+        targets: [M] token ids to predict there.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor | None = None
+    positions: Tensor | None = None
+    targets: Tensor | None = None
+
+    @property
+    def num_tokens(self) -> int:
+        """Number of tokens without padding."""
+        return self.input_ids.numel() if self.attention_mask is None else int(self.attention_mask.sum())
+
+    def to(self, device: torch.device | str) -> Batch:
+        """Return the batch on `device`."""
+        mask, positions, targets = self.attention_mask, self.positions, self.targets
+        return replace(
+            self,
+            input_ids=self.input_ids.to(device, non_blocking=True),
+            attention_mask=None if mask is None else mask.to(device, non_blocking=True),
+            positions=None if positions is None else positions.to(device, non_blocking=True),
+            targets=None if targets is None else targets.to(device, non_blocking=True),
+        )
+
+
+@dataclass(kw_only=True)
+class Output:
+    """What a forward pass gives.
+
+    Attributes:
+        hidden: [B, T, D] last hidden states of the text (prompt places are cut off).
+        logits: [M, V] at the batch's positions, or None.
+        loss: mean cross entropy over the M positions in float32, in nats, or None without targets.
+    """
+
+    hidden: Tensor
+    logits: Tensor | None = None
+    loss: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Vectors put in front of the text; text positions stay as they are.
+
+    Attributes:
+        vectors: at the input [P, D] or [B, P, D] with D = `Backbone.width`; deep [L, P, D] or [B, L, P, D] with
+            D = `Backbone.hidden_size`.
+        deep: whether every layer gets its own vectors.
+    """
+
+    vectors: Tensor
+    deep: bool = False
+
+    @property
+    def length(self) -> int:
+        """P, the number of places in front of the text."""
+        return self.vectors.shape[-2]
+
+    def detach(self) -> Prompt:
+        """Return the prompt without its graph."""
+        return Prompt(self.vectors.detach(), self.deep)

@@ -1,0 +1,82 @@
+"""Reading data sets of the Hugging Face hub through `datasets`."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from ctbench.data.files import Place, Record
+from ctbench.data.schema import HubTask, HubText
+from ctbench.errors import BadData
+
+STREAMED_BYTES = 1_000_000_000
+"""Data sets whose download is larger are streamed unless the stream says otherwise."""
+
+
+def read_hub(
+    source: HubText | HubTask, *, split: str, fields: Sequence[str], whose: str
+) -> Iterator[tuple[Place, Record]]:
+    """Yield ((data set, row), record), class labels by their names.
+
+    Raises:
+        BadData: the data set cannot be had (offline and not in the local cache, unknown, gated) or lacks a field.
+    """
+    place = f"hub {source.id}@{source.revision[:12]}"
+    data = _load(source, split=split, place=place, whose=whose)
+    features = data.features or {}
+    missing = [field for field in fields if features and field not in features]
+    if missing:
+        raise BadData(
+            f"{place}: no field '{missing[0]}' in split {split}, wanted by {whose}; found: {', '.join(features)}"
+        )
+    names = {field: features[field].names for field in fields if type(features.get(field)).__name__ == "ClassLabel"}
+    limit = source.max_documents if isinstance(source, HubText) else None
+    for row, record in enumerate(data, start=1):
+        if limit is not None and row > limit:
+            return
+        if lacking := [field for field in fields if field not in record]:
+            raise BadData(f"{place}:{row}: no field '{lacking[0]}', wanted by {whose}; found: {', '.join(record)}")
+        yield (place, row), {field: _name(record[field], names.get(field)) for field in fields}
+
+
+def _name(value: Any, names: Sequence[str] | None) -> Any:
+    return names[value] if names and isinstance(value, int) and 0 <= value < len(names) else value
+
+
+def _load(source: HubText | HubTask, *, split: str, place: str, whose: str) -> Any:
+    is_offline = any(os.environ.get(name, "0") not in ("", "0") for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"))
+    import datasets
+
+    logging.getLogger("datasets").setLevel(logging.ERROR)
+    datasets.disable_progress_bars()
+    try:
+        return datasets.load_dataset(
+            source.id,
+            source.config,
+            split=split,
+            revision=source.revision,
+            streaming=isinstance(source, HubText) and _is_streamed(source, is_offline=is_offline),
+        )
+    except Exception as error:  # `datasets` raises a dozen kinds, several of other libraries
+        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+        advice = (
+            "this run is offline and the data set is not in the local cache: run once with --online"
+            if is_offline
+            else "check id, revision, config and split, and the network"
+        )
+        raise BadData(f"{place}: cannot be loaded for {whose}; {advice} ({reason})") from None
+
+
+def _is_streamed(source: HubText, *, is_offline: bool) -> bool:
+    if source.streaming is not None:
+        return source.streaming
+    if is_offline:
+        return False
+    if source.max_documents is not None:
+        return True
+    import datasets
+
+    builder = datasets.load_dataset_builder(source.id, source.config, revision=source.revision)
+    return (builder.info.download_size or 0) > STREAMED_BYTES

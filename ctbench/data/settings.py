@@ -1,0 +1,181 @@
+"""Everything numeric that a stream's protocol fixes: the two recipes and the knobs of the synthetic language.
+
+Each class is a table of the stream's TOML. The docstring under a field is its help text on the command line and its row
+in the README; the annotation is its range. Values are checked where TOML is read (`ctbench.data.config`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, Strict
+
+Text = Annotated[str, Strict(), Field(min_length=1)]
+Flag = Annotated[bool, Strict()]
+Count = Annotated[int, Strict(), Field(ge=1)]
+Natural = Annotated[int, Strict(), Field(ge=0)]
+Weight = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)]
+Rate = Annotated[float, Strict(), Field(gt=0, le=1)]
+Share = Annotated[float, Strict(), Field(ge=0, le=1)]
+Inner = Annotated[float, Strict(), Field(gt=0, lt=1)]
+Threads = Annotated[int, Strict(), Field(ge=1, le=256)]
+Schedule = Literal["linear", "cosine", "constant"]
+Precision = Literal["fp32", "bf16", "auto"]
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, str | int) and not isinstance(value, bool) else value
+
+
+def _check_distinct(value: tuple[int, ...]) -> tuple[int, ...]:
+    if len(set(value)) < len(value):
+        raise ValueError("must not repeat a seed")
+    return value
+
+
+Texts = Annotated[tuple[Text, ...], BeforeValidator(_as_list), Field(min_length=1)]
+Seeds = Annotated[tuple[Natural, ...], BeforeValidator(_as_list), AfterValidator(_check_distinct), Field(min_length=1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PretrainRecipe:
+    """How the LM is pre-trained, on general text (`[base]`) or in one stage (`[pretrain]`).
+
+    Example:
+        >>> PretrainRecipe(tokens=1000, batch=4, length=32).num_steps
+        8
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    tokens: Count
+    """Token budget of a stage, places of a batch counted whole; rounded up to full steps."""
+    objective: Literal["auto", "mlm", "clm"] = "auto"
+    """Masked or causal LM; `auto` takes the one of the backbone."""
+    batch: Count = 32
+    """Blocks per step."""
+    length: Annotated[int, Strict(), Field(ge=4)] = 128
+    """Tokens per block, special ones included."""
+    lr: Rate = 1e-4
+    """Peak learning rate of AdamW, in (0, 1]."""
+    schedule: Schedule = "linear"
+    """How the learning rate falls after the warm-up: to 0 in a line, to 0 in half a cosine, or not at all."""
+    warmup_fraction: Share = 0.1
+    """Share of the steps in which the learning rate rises from 0, in [0, 1]."""
+    weight_decay: Weight = 0.0
+    """Decoupled weight decay of AdamW, at least 0; biases and norms are spared."""
+    clip: Weight = 1.0
+    """Largest norm of the whole gradient, at least 0; 0 switches clipping off."""
+    mask_fraction: Inner = 0.15
+    """Share of the tokens that a masked LM has to predict, in (0, 1)."""
+    precision: Precision = "auto"
+    """Arithmetic of the forward pass; `auto` is bf16 where the hardware has it."""
+    threads: Threads = 1
+    """CPU threads of the node; part of its key, for they change the last bits."""
+    held_out_tokens: Count = 20_000
+    """At most so many held-out tokens per domain enter the LM-loss matrix."""
+
+    @property
+    def num_steps(self) -> int:
+        """Number of optimiser updates that the token budget buys."""
+        return -(-self.tokens // (self.batch * self.length))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinetuneRecipe:
+    """How a cell fine-tunes the LM on an end task."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    epochs: Count = 5
+    """Passes over the training examples; the LM after the last one is scored."""
+    lr: Rate = 3e-5
+    """Peak learning rate of AdamW, in (0, 1]."""
+    batch: Count = 16
+    """Examples per step."""
+    seeds: Seeds = (0, 1, 2)
+    """Fine-tuning seeds; every cell is the mean over them."""
+    schedule: Schedule = "linear"
+    """How the learning rate falls after the warm-up."""
+    warmup_fraction: Share = 0.1
+    """Share of the steps in which the learning rate rises from 0, in [0, 1]."""
+    weight_decay: Weight = 0.01
+    """Decoupled weight decay of AdamW, at least 0; biases and norms are spared."""
+    clip: Weight = 1.0
+    """Largest norm of the whole gradient, at least 0; 0 switches clipping off."""
+    dropout: Annotated[float, Strict(), Field(ge=0, lt=1)] = 0.1
+    """Dropout before the classifier, in [0, 1)."""
+    pooling: Literal["auto", "mean", "first", "last"] = "auto"
+    """What the classifier reads: mean of the tokens, first or last one; `auto` is mean for encoders, last for decoders."""
+    head: Literal["lm", "plain"] = "lm"
+    """Whether the classifier reads through the LM head's own transform or the plain hidden states."""
+    max_length: Annotated[int, Strict(), Field(ge=4)] = 128
+    """Longest example in tokens; longer ones are cut at the end."""
+    precision: Precision = "auto"
+    """Arithmetic of the forward pass; `auto` is bf16 where the hardware has it."""
+    threads: Threads = 1
+    """CPU threads of the node; part of its key, for they change the last bits."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Language:
+    """The knobs of the synthetic language; `ctbench.data.language` says what they do.
+
+    Shares of a domain's lexicon: `sharing` + `polysemy` + `transfer` <= 1, the rest are words of its own.
+    """
+
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
+    seed: Natural = 0
+    """Everything that is random about the language; another seed is another language with the same laws."""
+    num_domains: Annotated[int, Strict(), Field(ge=1, le=50)] = 5
+    """Domains or periods."""
+    num_classes: Annotated[int, Strict(), Field(ge=2, le=50)] = 8
+    """Latent classes of content words; also the labels of every end task."""
+    words_per_class: Annotated[int, Strict(), Field(ge=4, le=400)] = 40
+    """Content words of a class in the general lexicon, and in that of every domain."""
+    num_anchors: Count = 10
+    """Anchor words per class: they betray the class in raw text and are absent from the end tasks."""
+    num_function_words: Annotated[int, Strict(), Field(ge=1, le=300)] = 40
+    """Function words: they say nothing."""
+    sharing: Share = 0.6
+    """Kind domain: share of a domain's lexicon that are general words in their general class; 1 makes all domains alike."""
+    polysemy: Share = 0.2
+    """Kind domain: share of a domain's lexicon that are general words under another class; 0 leaves no interference."""
+    transfer: Share = 0.1
+    """Kind domain: share of a domain's lexicon taken, with its class, from the words of the domain before."""
+    drift: Share = 0.15
+    """Kind temporal: share of the living words that move to another class from one period to the next."""
+    turnover: Share = 0.15
+    """Kind temporal: share of the living words that die from one period to the next, replaced by new-born ones."""
+    clauses: Annotated[int, Strict(), Field(ge=1, le=200)] = 10
+    """Clauses of three words in a document of raw text."""
+    task_clauses: Annotated[int, Strict(), Field(ge=1, le=200)] = 4
+    """Clauses of three words in a text of an end task."""
+    anchor_fraction: Share = 0.6
+    """Share of the clauses of raw text that hold an anchor word; 0 leaves only co-occurrence to learn from."""
+    noise: Annotated[float, Strict(), Field(ge=0, lt=1)] = 0.2
+    """Share of the clauses that are drawn from a random class, in [0, 1)."""
+    background: Share = 0.1
+    """Share of the content words of general text drawn from all words of all domains, whatever their class."""
+    scarcity: Inner = 0.5
+    """Share of each class's words that training examples never show, in (0, 1)."""
+    num_train: Count = 200
+    """Labelled training examples per end task."""
+    num_validation: Natural = 300
+    """Validation examples per end task; 0 leaves the split out."""
+    num_test: Count = 1000
+    """Test examples per end task."""
+    num_documents: Count = 12_000
+    """Documents of raw text per domain."""
+    num_general_documents: Count = 80_000
+    """Documents of general text."""
+    num_held_out: Count = 700
+    """Held-out documents per domain, for the LM-loss matrix."""
+
+    def __post_init__(self) -> None:
+        if self.sharing + self.polysemy + self.transfer > 1 + 1e-9:
+            raise ValueError("sharing + polysemy + transfer must be at most 1")
+        if self.drift + self.turnover > 1 + 1e-9:
+            raise ValueError("drift + turnover must be at most 1")

@@ -1,0 +1,207 @@
+"""Streams: reading a TOML file into a frozen `Stream`, changing settings, changing the order of the domains.
+
+    version = 1
+    kind = "domain"                     # or "temporal"
+    summary = "Two kinds of reviews"
+    model = "tiny"
+    general = { source = "files", path = "general.txt" }
+
+    [[domains]]
+    name = "phone"
+    text = { source = "files", path = "phone/corpus.jsonl" }
+    task = { source = "files", train = "phone/train.jsonl", test = "phone/test.jsonl" }
+
+    [pretrain]
+    tokens = 150_000
+
+Instead of `[[domains]]` a `[language]` makes the domains of the synthetic language. `[recipes.NAME]` lies over the
+default recipe, table by table, key by key.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from ctbench.data.config import read_toml, validate
+from ctbench.data.schema import (
+    Domain,
+    FilesTask,
+    FilesText,
+    Format,
+    HubTask,
+    HubText,
+    Kind,
+    Metric,
+    Recipe,
+    Split,
+    Stream,
+    SyntheticTask,
+    SyntheticText,
+    Task,
+    TextSource,
+)
+from ctbench.data.settings import FinetuneRecipe, Language, PretrainRecipe
+from ctbench.data.streamfile import StreamFile, apply_settings, overlay
+from ctbench.errors import BadConfig, UnknownName
+
+__all__ = [
+    "Domain",
+    "FilesTask",
+    "FilesText",
+    "FinetuneRecipe",
+    "Format",
+    "HubTask",
+    "HubText",
+    "Kind",
+    "Language",
+    "Metric",
+    "PretrainRecipe",
+    "Recipe",
+    "Split",
+    "Stream",
+    "StreamSummary",
+    "SyntheticTask",
+    "SyntheticText",
+    "Task",
+    "TextSource",
+    "load_stream",
+    "reorder",
+    "stream_summary",
+]
+
+
+def load_stream(
+    path: Path, *, registered: bool, recipe: str | None = None, settings: Mapping[str, str] | None = None
+) -> Stream:
+    """Read and check a stream; its data is not touched.
+
+    Args:
+        path: the TOML file.
+        registered: whether it was found as a plug-in, under the name of its file.
+        recipe: name of the recipe, None for the default one.
+        settings: values by key as given to `--set`, for example {"pretrain.tokens": "1000", "language.seed": "7"}.
+
+    Raises:
+        BadConfig: a wrong file, key, type or value, with file and line.
+        UnknownName: no such recipe.
+    """
+    tree, origin = read_toml(path, shown=path.name if registered else str(path))
+    file = validate(StreamFile, tree, origin)
+    name = file.name or path.stem
+    if registered and name != path.stem:
+        raise BadConfig(f"{origin.place(('name',))}: name: must be the name of the file, '{path.stem}', found '{name}'")
+    names = (file.recipe, *file.recipes)
+    chosen = recipe or file.recipe
+    if chosen not in names:
+        raise UnknownName("recipe", chosen, names, hint=f"stream {name}")
+    for other in file.recipes:  # a mistake in any recipe is found, whichever is chosen
+        merged = overlay(tree, other)
+        origin_of_other = dataclasses.replace(origin, prefix=("recipes", other))
+        checked = validate(StreamFile, merged, origin_of_other)
+        if other == chosen:
+            tree, origin, file = merged, origin_of_other, checked
+    tree, origin, changed = apply_settings(tree, origin, settings or {})
+    if changed:
+        file = validate(StreamFile, tree, origin)
+    return _build(file, name=name, path=path, registered=registered, recipe=chosen, names=names, changed=changed)
+
+
+def _build(
+    file: StreamFile,
+    *,
+    name: str,
+    path: Path,
+    registered: bool,
+    recipe: str,
+    names: tuple[str, ...],
+    changed: tuple[str, ...],
+) -> Stream:
+    return Stream(
+        name=name,
+        version=file.version,
+        kind=file.kind,
+        summary=file.summary,
+        citation=file.citation,
+        licences=file.licences,
+        model=file.model,
+        general=file.general,
+        language=file.language,
+        domains=tuple(_limit(domain, file) for domain in file.domains or _synthetic_domains(file)),
+        recipe=Recipe(name=recipe, model=file.model, base=file.base, pretrain=file.pretrain, finetune=file.finetune),
+        recipes=names,
+        path=path,
+        root=file.root,
+        registered=registered,
+        changed=changed,
+    )
+
+
+def _synthetic_domains(file: StreamFile) -> list[Domain]:
+    from ctbench.data.language import domain_names
+
+    assert file.language is not None
+    synthetic = SyntheticText()
+    return [
+        Domain(name=name, text=synthetic, held_out=synthetic, task=SyntheticTask())
+        for name in domain_names(file.language, file.kind)
+    ]
+
+
+def _limit(domain: Domain, file: StreamFile) -> Domain:
+    task = domain.task
+    limits = {"max_train": task.max_train or file.max_train, "max_test": task.max_test or file.max_test}
+    return dataclasses.replace(domain, task=dataclasses.replace(task, **limits))
+
+
+def reorder(stream: Stream, order: int, *, allow_temporal: bool = False) -> Stream:
+    """Return the stream with its domains in another order.
+
+    Args:
+        stream: in its own order.
+        order: 0 for the stream's own order, any other number for a seeded permutation.
+        allow_temporal: whether periods of time may be permuted.
+
+    Raises:
+        BadConfig: the stream is temporal, or the order is negative.
+    """
+    from ctbench.randomness import make_generator
+
+    if order == 0:
+        return stream
+    if order < 0:
+        raise BadConfig(f"order must be 0 (the stream's own) or a positive number, found {order}")
+    if stream.kind == "temporal" and not allow_temporal:
+        raise BadConfig(f"stream {stream.name} is temporal: its periods have only their own order, 0; found {order}")
+    permutation = make_generator(order, [stream.name], "order").permutation(len(stream.domains))
+    domains = tuple(stream.domains[index] for index in permutation)
+    return dataclasses.replace(stream, domains=domains, order=order)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StreamSummary:
+    """What a list of streams shows."""
+
+    name: str
+    version: int
+    kind: str
+    summary: str
+    num_domains: int
+    model: str
+
+
+def stream_summary(path: Path) -> StreamSummary:
+    """Read what a list needs, without validating the rest; raises BadConfig where the file is not TOML."""
+    tree, _ = read_toml(path, shown=path.name)
+    language = tree.get("language")
+    num_domains = language.get("num_domains", Language.num_domains) if language else len(tree.get("domains", ()))
+    return StreamSummary(
+        name=str(tree.get("name", path.stem)),
+        version=int(tree.get("version", 1)),
+        kind=str(tree.get("kind", "")),
+        summary=str(tree.get("summary", "")),
+        num_domains=int(num_domains),
+        model=str(tree.get("model", StreamFile.model)),
+    )

@@ -1,0 +1,85 @@
+"""Where tensors live and in which precision they are multiplied: the only module that asks the machine."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+
+from ctbench.errors import BadConfig
+
+
+def device() -> torch.device:
+    """Return the device of this process: the one that accelerate picks, so its environment variables work here."""
+    from accelerate import PartialState
+
+    return torch.device(PartialState().device)
+
+
+def resolve_precision(precision: str) -> str:
+    """Turn "auto" into what this machine multiplies fast: "bf16" where the hardware has it, else "fp32".
+
+    Raises:
+        BadConfig: an unknown precision.
+    """
+    if precision in ("fp32", "bf16"):
+        return precision
+    if precision != "auto":
+        raise BadConfig(f"precision is '{precision}'; allowed: fp32, bf16, auto")
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    return "bf16" if _cpu_has_bf16() else "fp32"
+
+
+def _cpu_has_bf16() -> bool:
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def autocast(precision: str, where: torch.device) -> contextlib.AbstractContextManager[object]:
+    """Return the context in which forward passes run: autocast for "bf16", nothing for "fp32"."""
+    if precision == "bf16":
+        return torch.autocast(where.type, dtype=torch.bfloat16)
+    return contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def isolated(*, threads: int) -> Iterator[None]:
+    """Run a node with a fixed number of CPU threads and leave torch's global generator as it was.
+
+    The number of threads changes the last bits of a sum, so it belongs to the recipe and not to the machine.
+    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+            yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def reset_peak_memory() -> None:
+    """Start a new measurement of `peak_memory_bytes`, where the system allows it."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory_bytes() -> int:
+    """Return the peak resident memory of this process (Linux: since the last reset), plus the GPU's if there is one."""
+    on_device = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024 + on_device
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return (peak if sys.platform == "darwin" else peak * 1024) + on_device

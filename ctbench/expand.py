@@ -1,0 +1,328 @@
+"""From a job to the graph of its runs: which nodes a method on a stream asks for, and where each lies in the matrix."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from ctbench.data.sources import fingerprint, task_fingerprint
+from ctbench.data.stream import PretrainRecipe, Stream, reorder
+from ctbench.errors import BadConfig
+from ctbench.graph import Node, digest, plain
+from ctbench.loading import backbone_digest
+from ctbench.method import Method, configure
+from ctbench.plan import BASE, Plan
+from ctbench.plugins import Plugin, find_plugin, get_stream, load_class, source_digest
+
+TINY = "tiny"
+"""The one backbone that is made here: from the stream's general text."""
+BASE_SEED = 0
+"""The base belongs to the stream and its language, not to a run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """What a user asks for, before seeds.
+
+    Args:
+        method: name or path of a method.
+        stream: name or path of a stream.
+        model: "tiny", a Hugging Face id with @revision, or a folder; None for the recipe's own.
+        recipe: name of one of the stream's recipes; None for its default.
+        settings: changes of the protocol by key ("pretrain.tokens"), as texts.
+        method_settings: hyper-parameters of the method by name.
+        order: 0 for the stream's own order of domains, else a seeded permutation.
+        allow_reorder: whether periods of time may be permuted.
+        online: whether models and data may be fetched.
+        control: whether the base trained on for as long on general text is scored as well.
+    """
+
+    method: str
+    stream: str
+    model: str | None = None
+    recipe: str | None = None
+    settings: Mapping[str, str] = field(default_factory=dict)
+    method_settings: Mapping[str, Any] = field(default_factory=dict)
+    order: int = 0
+    allow_reorder: bool = False
+    online: bool = False
+    control: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One seed of a job as nodes.
+
+    Attributes:
+        base: node of the untouched LM, None where the checkpoint is given.
+        stages: the plan's stages in order.
+        losses: held-out LM losses by source (stage number, `BASE`).
+        cells: cells by (source, domain, fine-tuning seed); rows share them.
+        control: what belongs to the control: "stage", "loss" and (domain, fine-tuning seed) cells.
+    """
+
+    job: Job
+    seed: int
+    stream: Stream
+    plugin: Plugin
+    method: Method
+    plan: Plan
+    base: Node | None
+    stages: tuple[Node, ...]
+    losses: Mapping[int, Node]
+    cells: Mapping[tuple[int, str, int], Node]
+    control: Run | None = None
+
+    @cached_property
+    def nodes(self) -> list[Node]:
+        """Every node whose record the result needs."""
+        own = [*([self.base] if self.base else []), *self.stages, *self.losses.values(), *self.cells.values()]
+        return own + (self.control.nodes if self.control else [])
+
+    @cached_property
+    def key(self) -> str:
+        """The key of the result: a digest of the nodes, the method and what is read off them."""
+        return digest(
+            {
+                "nodes": sorted({node.key for node in self.nodes}),
+                "method": self.plugin.name,
+                "stream": self.stream.name,
+                "metrics": {domain.name: domain.task.metric for domain in self.stream.domains},
+                "plan": dataclasses.asdict(self.plan),
+            }
+        )
+
+
+class Expander:
+    """Makes the runs of a job; what does not depend on the seed is worked out once.
+
+    Args:
+        job: what the user asks for.
+
+    Raises:
+        CTBenchError: anything wrong with the names, the settings or the data that can be seen without computing.
+    """
+
+    def __init__(self, job: Job) -> None:
+        from ctbench.device import resolve_precision
+
+        self.job = job
+        self.plugin = find_plugin("method", job.method)
+        own = get_stream(job.stream, recipe=job.recipe, settings=job.settings)
+        self.stream = reorder(own, job.order, allow_temporal=job.allow_reorder)
+        self.method = configure(load_class(self.plugin), self.plugin.name, dict(job.method_settings))
+        self.plan = self.method.plan(self.stream)
+        self.model = job.model or self.stream.recipe.model
+        self.precision = {
+            "base": resolve_precision(self.stream.recipe.base.precision if self.stream.recipe.base else "fp32"),
+            "pretrain": resolve_precision(self.stream.recipe.pretrain.precision),
+            "finetune": resolve_precision(self.stream.recipe.finetune.precision),
+        }
+        self.text = {name: self._text(name) for name in self.stream.names}
+        self.tasks = {name: task_fingerprint(self.stream, self.stream.domain(name)) for name in self.stream.names}
+        self.how = {
+            "stream": str(own.path) if not own.registered else own.name,
+            "recipe": self.stream.recipe.name,
+            "settings": dict(job.settings),
+            "order": job.order,
+            "model": self.model,
+            "online": job.online,
+            "base": None,
+        }
+        self.base = self._base() if self.model == TINY else None
+        if self.base is not None:
+            self.how["base"] = self.base.key
+        self.backbone = self.base.key if self.base else backbone_digest(self.model, online=job.online)
+
+    @cached_property
+    def data_digest(self) -> str:
+        """A digest of all text and all end tasks, whatever the order of the domains."""
+        return digest([sorted(self.text.values()), sorted(self.tasks.values())])
+
+    @cached_property
+    def protocol(self) -> str:
+        """A digest of everything that two runs must share to be compared: stream, data, recipe, backbone, precision."""
+        recipe = self.stream.recipe
+        return digest(
+            {
+                "stream": [self.stream.name, self.stream.version],
+                "data": self.data_digest,
+                "recipe": [plain(recipe.pretrain), plain(recipe.finetune)],
+                "backbone": self.backbone,
+                "precision": self.precision,
+            }
+        )[:16]
+
+    def run(self, seed: int) -> Run:
+        """Return the run of one seed."""
+        method = {
+            "name": self.plugin.name,
+            "version": type(self.method).version,
+            "digest": source_digest(self.plugin),
+            "settings": self.method.settings(),
+        }
+        how = {**self.how, "method": self.job.method if self.plugin.registered else str(self.plugin.path)}
+        run = self._expand(self.plan, method, how, seed)
+        return dataclasses.replace(run, control=self._control(seed) if self.job.control else None)
+
+    def _expand(self, plan: Plan, method: dict[str, Any], how: dict[str, Any], seed: int) -> Run:
+        stages: list[Node] = []
+        for number, (domains, parent) in enumerate(zip(plan.stages, plan.parents, strict=True), start=1):
+            stages.append(self._stage(number, domains, stages[parent - 1] if parent else self.base, method, how, seed))
+        sources = sorted({source for row in plan.cells for source in row if source is not None})
+        losses = {source: self._loss(source, stages, method, how, seed) for source in sources}
+        wanted = {
+            (source, name)
+            for row in plan.cells
+            for source, name in zip(row, self.stream.names, strict=True)
+            if source is not None
+        }
+        cells = {
+            (source, name, finetune_seed): self._cell(source, name, finetune_seed, stages, method, how, seed)
+            for source, name in sorted(wanted)
+            for finetune_seed in self.stream.recipe.finetune.seeds
+        }
+        return Run(
+            job=self.job,
+            seed=seed,
+            stream=self.stream,
+            plugin=self.plugin,
+            method=self.method,
+            plan=plan,
+            base=self.base,
+            stages=tuple(stages),
+            losses=losses,
+            cells=cells,
+        )
+
+    def _control(self, seed: int) -> Run:
+        if self.stream.general is None:
+            raise BadConfig(f"stream {self.stream.name} has no general text (key `general`), which --control trains on")
+        names = self.stream.names
+        plan = Plan(stages=(("general",),), parents=(BASE,), cells=((BASE,) * len(names), (1,) * len(names)))
+        return self._expand(plan, {"name": "", "version": 1, "digest": "", "settings": {}}, {**self.how, "method": None}, seed)
+
+    # Nodes
+
+    def _base(self) -> Node:
+        stream, recipe = self.stream, self.stream.recipe.base
+        if stream.general is None or recipe is None:
+            raise BadConfig(
+                f"model 'tiny' is pre-trained on the stream's general text, and stream {stream.name} lacks the table "
+                "[general] or [base]; add them, or name another model with --model"
+            )
+        return Node(
+            kind="base",
+            identity={
+                "model": "tiny",
+                "text": fingerprint(stream, stream.general, domain=None),
+                "recipe": plain(recipe),
+                "precision": self.precision["base"],
+                "seed": BASE_SEED,
+            },
+            how={**self.how, "threads": recipe.threads},
+            title=f"base of {stream.name}",
+        )
+
+    def _stage(
+        self, number: int, domains: tuple[str, ...], parent: Node | None, method: dict[str, Any], how: dict[str, Any], seed: int
+    ) -> Node:
+        recipe = self.stream.recipe.pretrain
+        parents = (parent,) if parent else ()
+        return Node(
+            kind="stage",
+            identity={
+                **self._given(parents),
+                "names": list(self.stream.names),
+                "method": method,
+                "domains": list(domains),
+                "text": [self._text(name) for name in domains],
+                "recipe": plain(recipe, without=("tokens", "held_out_tokens")),
+                "num_steps": self._num_steps(recipe, domains),
+                "precision": self.precision["pretrain"],
+                "seed": seed,
+                "build_seed": seed,
+            },
+            how={**how, "threads": recipe.threads},
+            parents=parents,
+            title=f"stage {number} ({', '.join(domains)})",
+        )
+
+    def _num_steps(self, recipe: PretrainRecipe, domains: tuple[str, ...]) -> int:
+        """A stage on n domains gets the budget of n; the control gets that of the whole stream."""
+        known = [name for name in domains if name in self.stream.names]
+        return recipe.num_steps * (len(known) or len(self.stream.names))
+
+    def _loss(
+        self, source: int, stages: list[Node], method: dict[str, Any], how: dict[str, Any], seed: int
+    ) -> Node:
+        recipe = self.stream.recipe.pretrain
+        parents = self._source(source, stages)
+        keys = ("length", "batch", "mask_fraction", "held_out_tokens", "threads")
+        return Node(
+            kind="loss",
+            identity={
+                **self._measured(source, method, seed),
+                **self._given(parents),
+                "domains": sorted(self.stream.names),
+                "text": [self.text[name] for name in sorted(self.stream.names)],
+                "recipe": {key: value for key, value in plain(recipe).items() if key in keys},
+                "precision": self.precision["pretrain"],
+            },
+            how={**(self.how | {"method": None} if source == BASE else how), "threads": recipe.threads},
+            parents=parents,
+            title=f"LM loss after stage {source}" if source else "LM loss of the base",
+        )
+
+    def _cell(
+        self,
+        source: int,
+        name: str,
+        finetune_seed: int,
+        stages: list[Node],
+        method: dict[str, Any],
+        how: dict[str, Any],
+        seed: int,
+    ) -> Node:
+        recipe = self.stream.recipe.finetune
+        parents = self._source(source, stages)
+        return Node(
+            kind="cell",
+            identity={
+                **self._measured(source, method, seed),
+                **self._given(parents),
+                "domain": name,
+                "task": self.tasks[name],
+                "recipe": plain(recipe, without=("seeds",)),
+                "precision": self.precision["finetune"],
+                "seed": finetune_seed,
+            },
+            how={**(self.how | {"method": None} if source == BASE else how), "threads": recipe.threads},
+            parents=parents,
+            title=f"cell {name} in row {source}, fine-tuning seed {finetune_seed}",
+        )
+
+    def _source(self, source: int, stages: list[Node]) -> tuple[Node, ...]:
+        node = self.base if source == BASE else stages[source - 1]
+        return (node,) if node else ()
+
+    def _measured(self, source: int, method: dict[str, Any], seed: int) -> dict[str, Any]:
+        """Row 0 is the untouched base: neither the method nor the run's seed enters it."""
+        if source == BASE:
+            return {"stage": BASE}
+        return {"stage": source, "method": method, "build_seed": seed}
+
+    def _given(self, parents: tuple[Node, ...]) -> dict[str, str]:
+        """A checkpoint that is given has no node: its digest stands for it."""
+        return {} if parents else {"backbone": self.backbone}
+
+    def _text(self, name: str) -> str:
+        if name == "general" and name not in self.stream.names:
+            assert self.stream.general is not None
+            return fingerprint(self.stream, self.stream.general, domain=None)
+        domain = self.stream.domain(name)
+        held_out = fingerprint(self.stream, domain.held_out, domain=name, purpose="held_out") if domain.held_out else ""
+        return digest([name, fingerprint(self.stream, domain.text, domain=name), held_out])

@@ -1,0 +1,120 @@
+"""What a method keeps between steps: plain trees, their size, and a reservoir of token blocks.
+
+A tree is a dict of strings to tensors, numbers, strings, booleans, None, lists and further trees. It is stored as
+JSON beside a safetensors file, so nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ctbench.errors import BadPlugin
+
+Tree = dict[str, Any]
+
+_MARK = "$tensor"
+
+
+def flatten(tree: Any, path: str = "memory") -> tuple[Any, dict[str, Tensor]]:
+    """Split a tree into its JSON part and its tensors.
+
+    Returns:
+        The tree with every tensor replaced by `{"$tensor": name}`, and the tensors by name, on the CPU.
+
+    Raises:
+        BadPlugin: anything that is not plain, with the path to it.
+    """
+    if isinstance(tree, Tensor):
+        return {_MARK: path}, {path: tree.detach().to("cpu").contiguous()}
+    if tree is None or isinstance(tree, (bool, int, float, str)):
+        return tree, {}
+    if isinstance(tree, (list, tuple)):
+        pairs = [(str(index), value) for index, value in enumerate(tree)]
+        parts = [flatten(value, f"{path}/{key}") for key, value in pairs]
+        return [plain for plain, _ in parts], _merge([tensors for _, tensors in parts])
+    if isinstance(tree, dict):
+        if not all(isinstance(key, str) for key in tree):
+            raise BadPlugin(f"{path} has a key that is not a string; keys of stage.memory must be strings")
+        named = {key: flatten(value, f"{path}/{key}") for key, value in tree.items()}
+        return {key: plain for key, (plain, _) in named.items()}, _merge([tensors for _, tensors in named.values()])
+    raise BadPlugin(
+        f"{path} holds a {type(tree).__name__}; stage.memory takes tensors, numbers, strings, lists and dicts only"
+    )
+
+
+def unflatten(plain: Any, tensors: dict[str, Tensor]) -> Any:
+    """Undo `flatten`."""
+    if isinstance(plain, dict):
+        if set(plain) == {_MARK}:
+            return tensors[plain[_MARK]]
+        return {key: unflatten(value, tensors) for key, value in plain.items()}
+    if isinstance(plain, list):
+        return [unflatten(value, tensors) for value in plain]
+    return plain
+
+
+def num_bytes(tree: Tree) -> int:
+    """Return what a tree costs to store, in bytes: its tensors as they are and the rest as JSON."""
+    plain, tensors = flatten(tree)
+    size = sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
+    return size + (len(json.dumps(plain)) if plain else 0)
+
+
+def _merge(parts: list[dict[str, Tensor]]) -> dict[str, Tensor]:
+    return {name: tensor for part in parts for name, tensor in part.items()}
+
+
+class Reservoir:
+    """A uniform sample of everything offered so far (Vitter 1985, algorithm R), kept as plain tensors in a tree.
+
+    Args:
+        tree: where it lives; created there on first use under the keys `seen` (int) and `blocks` ([N, T] int32), and
+            any further columns offered with the blocks.
+        capacity: blocks kept at most.
+    """
+
+    def __init__(self, tree: Tree, *, capacity: int) -> None:
+        self.tree = tree
+        self.capacity = capacity
+        tree.setdefault("seen", 0)
+        tree.setdefault("columns", {})
+
+    def __len__(self) -> int:
+        columns = self.tree["columns"]
+        return min(self.tree["seen"], self.capacity) if columns else 0
+
+    def offer(self, generator: np.random.Generator, **columns: Tensor) -> None:
+        """Offer n rows; each ends up in the sample with the same probability, whenever it was offered.
+
+        Args:
+            generator: decides what is kept.
+            columns: tensors with n rows each, for example `blocks=[n, T]`; the same names at every call.
+        """
+        kept: dict[str, Tensor] = self.tree["columns"]
+        rows = len(next(iter(columns.values())))
+        for name, values in columns.items():
+            if name not in kept:
+                kept[name] = torch.zeros((self.capacity, *values.shape[1:]), dtype=values.dtype)
+        order = self.tree["seen"] + np.arange(rows)
+        places = np.where(order < self.capacity, order, generator.integers(0, order + 1))
+        last = {int(places[row]): row for row in np.flatnonzero(places < self.capacity)}
+        for name, values in columns.items():
+            if last:
+                kept[name][list(last)] = values[list(last.values())].to("cpu")
+        self.tree["seen"] += rows
+
+    def draw(self, count: int, generator: np.random.Generator) -> dict[str, Tensor]:
+        """Return `count` rows drawn with replacement, by column.
+
+        Raises:
+            ValueError: the reservoir is empty.
+        """
+        if not len(self):
+            raise ValueError("an empty reservoir cannot be drawn from")
+        rows = torch.from_numpy(generator.integers(0, len(self), size=count))
+        return {name: values[rows] for name, values in self.tree["columns"].items()}

@@ -1,0 +1,121 @@
+"""The inside of one forward pass: hooks that cut, gather and prompt, and the positions of the text."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ctbench.batch import Batch
+
+
+class Tap:
+    """What the hooks of one pass read and write.
+
+    Hooks are bound methods of this plain object, so a deep copy of a backbone gets hooks of its own. Closed (between
+    passes) they change nothing.
+    """
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Close the tap and forget the pass."""
+        self.is_open = False
+        self.num_prompt = 0
+        self.positions: Tensor | None = None
+        self.layers: Tensor | None = None
+        self.captures = False
+        self.hidden: Tensor | None = None
+        self.captured: Tensor | None = None
+
+    def install(self, base: nn.Module, decoder: nn.Module, layers: Sequence[nn.Module]) -> None:
+        """Put the hooks in place, once for the life of the model."""
+        base.register_forward_hook(self._after_base)
+        decoder.register_forward_pre_hook(self._before_decoder)
+        for index, layer in enumerate(layers):
+            layer.register_forward_pre_hook(functools.partial(self._before_layer, index))
+
+    def _after_base(self, _module: nn.Module, _args: Any, output: Any) -> Any:
+        """Keep the text's hidden states, and hand the head the predicted positions only."""
+        if not self.is_open:
+            return None
+        hidden = output[0]
+        if self.num_prompt:
+            hidden = hidden[:, self.num_prompt :]
+        self.hidden = hidden
+        if self.positions is not None:
+            hidden = hidden.reshape(-1, hidden.shape[-1]).index_select(0, self.positions).unsqueeze(0)
+        output["last_hidden_state"] = hidden
+        return output
+
+    def _before_layer(self, index: int, _module: nn.Module, args: tuple[Any, ...]) -> Any:
+        """Put a layer's own prompt in the places in front of the text."""
+        if self.layers is None:
+            return None
+        vectors = self.layers[:, index].to(args[0].dtype)
+        return (torch.cat([vectors, args[0][:, self.num_prompt :]], dim=1), *args[1:])
+
+    def _before_decoder(self, _module: nn.Module, args: tuple[Any, ...]) -> Any:
+        """Keep what enters the output embedding, and spare it the V logits of every token but one."""
+        if not self.captures:
+            return None
+        self.captured = args[0]
+        return (args[0][:1, :1], *args[1:])
+
+
+class Positions:
+    """Position ids of text and prompt, always given explicitly.
+
+    The text counts from the first position whether a prompt stands in front or not; the prompt counts from there
+    too. Models count differently when left alone (RoBERTa from the ids, others from the place).
+
+    Args:
+        base: the base model; a learned position table in it limits the length.
+    """
+
+    def __init__(self, base: nn.Module) -> None:
+        self.limit, self._first = _position_limit(base)
+        self._cache: dict[tuple[int, int, torch.device], Tensor] = {}
+
+    def ids(self, batch: Batch, num_prompt: int) -> Tensor:
+        """Return [1 or B, P + T] position ids."""
+        num_tokens, device = batch.input_ids.shape[1], batch.input_ids.device
+        key = (num_prompt, num_tokens, device)
+        plain = self._cache.get(key)
+        if plain is None:
+            front = torch.arange(num_prompt, device=device)
+            if self.limit is not None:
+                front = front.clamp(max=self.limit - 1)
+            plain = torch.cat([front, torch.arange(num_tokens, device=device)]).unsqueeze(0) + self._first
+            self._cache[key] = plain
+        if batch.attention_mask is None:
+            return plain
+        # Counted from the mask, so that padding on the left changes nothing either.
+        text = (batch.attention_mask.cumsum(1) - 1).clamp(min=0) + self._first
+        return torch.cat([plain[:, :num_prompt].expand(len(text), -1), text], dim=1) if num_prompt else text
+
+
+def fixed_options(forward: Callable[..., Any], *, is_decoder: bool) -> dict[str, Any]:
+    """Return the fixed keyword arguments of a call; `position_ids` is a place to fill, where it is accepted."""
+    names = inspect.signature(forward).parameters
+    options: dict[str, Any] = {}
+    if "position_ids" in names:
+        options["position_ids"] = None
+    if is_decoder and "use_cache" in names:
+        options["use_cache"] = False
+    return options
+
+
+def _position_limit(base: nn.Module) -> tuple[int | None, int]:
+    """Return the longest text that a learned position table allows (None: no table) and the first position's id."""
+    for name, module in base.named_modules():
+        if isinstance(module, nn.Embedding) and name.rpartition(".")[2] in {"position_embeddings", "wpe"}:
+            # RoBERTa and its kin count from the padding id + 1.
+            first = 0 if module.padding_idx is None else module.padding_idx + 1
+            return module.num_embeddings - first, first
+    return None, 0

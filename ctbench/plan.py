@@ -1,0 +1,68 @@
+"""A plan: which stages a method trains, from which parent, and which LM every cell of the matrix fine-tunes.
+
+Stages are numbered from 1; `BASE` (0) is the untouched LM. Because cells name their source, methods that keep one LM
+per domain or train on everything at once need no special case anywhere, and equal cells are computed once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from ctbench.errors import BadPlugin
+
+BASE: Final = 0
+"""The number of the untouched LM, the parent of a first stage and the source of row 0."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Three tuples that say everything about the graph of a run over T domains.
+
+    Args:
+        stages: the domains that stage k + 1 trains on. A stage on n domains gets n times the recipe's tokens.
+        parents: the number of the stage that stage k + 1 starts from, or `BASE`.
+        cells: (T + 1) rows of T numbers: `cells[i][j]` is the stage whose LM is fine-tuned on task j in row i,
+            `BASE`, or None where the cell does not exist.
+
+    Raises:
+        BadPlugin: a parent that does not come before its stage, a source that does not exist, a ragged table.
+    """
+
+    stages: tuple[tuple[str, ...], ...]
+    parents: tuple[int, ...]
+    cells: tuple[tuple[int | None, ...], ...]
+
+    def __post_init__(self) -> None:
+        if len(self.parents) != len(self.stages):
+            raise BadPlugin(f"a plan of {len(self.stages)} stages names {len(self.parents)} parents; one each is wanted")
+        for number, parent in enumerate(self.parents, start=1):
+            if not BASE <= parent < number:
+                raise BadPlugin(f"stage {number} starts from {parent}; allowed: BASE (0) or an earlier stage")
+        if len({len(row) for row in self.cells}) > 1:
+            raise BadPlugin("the rows of a plan's cells differ in length; each needs one entry per domain")
+        known = {None, *range(len(self.stages) + 1)}
+        strange = {source for row in self.cells for source in row} - known
+        if strange:
+            raise BadPlugin(f"cells name the stages {sorted(map(str, strange))}, which the plan does not have")
+        if any(source != BASE for source in self.cells[0]):
+            raise BadPlugin("row 0 is the untouched LM: every cell of it must name BASE")
+
+
+def sequential(names: Sequence[str]) -> Plan:
+    """Return the plan of every method that trains one LM through the stream.
+
+    Args:
+        names: the T domains in stream order.
+
+    Example:
+        >>> sequential(["a", "b"]).cells
+        ((0, 0), (1, 1), (2, 2))
+    """
+    count = len(names)
+    return Plan(
+        stages=tuple((name,) for name in names),
+        parents=tuple(range(count)),
+        cells=tuple((row,) * count for row in range(count + 1)),
+    )

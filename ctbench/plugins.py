@@ -1,0 +1,300 @@
+"""How methods and streams are found: entry points that name packages, or a path to a file.
+
+A package under the entry-point group `ctbench.methods` (`ctbench.benchmarks`) holds one plug-in per public module
+(TOML file), named after it. Listing reads names and docstrings from the source and imports nothing; loading happens on
+use. Built-in plug-ins go the same way as third-party ones.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from ctbench.errors import BadPlugin, UnknownName
+
+if TYPE_CHECKING:
+    from ctbench.data.stream import Stream
+    from ctbench.method import Method
+
+GROUPS: Final = {"method": "ctbench.methods", "stream": "ctbench.benchmarks"}
+_SUFFIXES: Final = {"method": ".py", "stream": ".toml"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plugin:
+    """One method or stream that can be used.
+
+    Args:
+        kind: "method" or "stream".
+        name: its public name, the stem of its file.
+        path: its file.
+        module: the module to import for a registered method, None for a file given by path.
+    """
+
+    kind: str
+    name: str
+    path: Path
+    module: str | None
+
+    @property
+    def registered(self) -> bool:
+        """Whether it was found through an entry point and not given as a path."""
+        return self.module is not None
+
+
+@lru_cache(maxsize=1)
+def _find_all() -> dict[str, dict[str, Plugin]]:
+    found: dict[str, dict[str, Plugin]] = {kind: {} for kind in GROUPS}
+    for kind, group in GROUPS.items():
+        for entry in entry_points(group=group):
+            for plugin in _in_package(kind, entry.value):
+                _add(found, plugin)
+    return found
+
+
+def _in_package(kind: str, package: str) -> list[Plugin]:
+    try:
+        spec = importlib.util.find_spec(package)
+    except ModuleNotFoundError as error:
+        raise BadPlugin(f"the entry point of {GROUPS[kind]} names package '{package}': {error}") from error
+    folders = spec.submodule_search_locations if spec is not None else None
+    if not folders:
+        raise BadPlugin(f"the entry point of {GROUPS[kind]} names '{package}', which is not an installed package")
+    return [
+        Plugin(kind=kind, name=path.stem, path=path, module=f"{package}.{path.stem}")
+        for folder in folders
+        for path in sorted(Path(folder).glob(f"*{_SUFFIXES[kind]}"))
+        if not path.stem.startswith("_")
+    ]
+
+
+def _add(found: dict[str, dict[str, Plugin]], plugin: Plugin) -> None:
+    for kind, plugins in found.items():
+        other = plugins.get(plugin.name)
+        if other is not None and other.module != plugin.module:
+            raise BadPlugin(
+                f"the {plugin.kind} '{plugin.name}' of {plugin.module} has the name of the {kind} of {other.module}; "
+                "uninstall or rename one of them"
+            )
+    found[plugin.kind][plugin.name] = plugin
+
+
+def find_plugins(kind: str) -> dict[str, Plugin]:
+    """Return every registered plug-in of a kind ("method" or "stream") by name, sorted, importing none."""
+    return dict(sorted(_find_all()[kind].items()))
+
+
+def find_plugin(kind: str, name: str) -> Plugin:
+    """Return the plug-in of a name, or of a path that ends in .py or .toml.
+
+    Raises:
+        UnknownName: nothing has that name.
+        BadPlugin: the path does not exist.
+    """
+    suffix = _SUFFIXES[kind]
+    if name.endswith(suffix):
+        path = Path(name).expanduser().resolve()
+        if not path.is_file():
+            raise BadPlugin(f"no {kind} file '{name}'; a path to a {suffix} file or a name of `ctbench ls {kind}s` is wanted")
+        return Plugin(kind=kind, name=path.stem, path=path, module=None)
+    plugins = find_plugins(kind)
+    if name not in plugins:
+        raise UnknownName(kind, name, plugins, hint=f"ctbench ls {kind}s")
+    return plugins[name]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Field:
+    """A hyper-parameter as the source of a method declares it."""
+
+    name: str
+    default: str
+    help: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Description:
+    """What the source of a method says of itself, read without importing it."""
+
+    name: str
+    summary: str
+    docstring: str
+    paper: str
+    traits: Mapping[str, bool]
+    fields: tuple[Field, ...]
+    registered: bool
+
+
+def describe_method(plugin: Plugin) -> Description:
+    """Read a method's docstring, paper, traits and hyper-parameters from its syntax tree.
+
+    Raises:
+        BadPlugin: the file cannot be parsed, or holds no single public class that derives from Method.
+    """
+    tree = _parse(plugin)
+    body = _method_class(plugin, tree).body
+    docstring = ast.get_docstring(tree) or ""
+    fields = tuple(
+        Field(name=node.target.id, default=_default(node.value), help=_following_docstring(body, index))
+        for index, node in enumerate(body)
+        if isinstance(node, ast.AnnAssign)
+        and isinstance(node.target, ast.Name)
+        and node.value is not None
+        and "ClassVar" not in ast.unparse(node.annotation)
+    )
+    constants = {
+        target.id: node.value
+        for node in body
+        if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None
+        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
+        if isinstance(target, ast.Name)
+    }
+    paper, traits = constants.get("paper"), constants.get("traits")
+    return Description(
+        name=plugin.name,
+        summary=docstring.partition("\n")[0].rstrip("."),
+        docstring=docstring,
+        paper=str(paper.value) if isinstance(paper, ast.Constant) else "",
+        traits={
+            keyword.arg: bool(keyword.value.value)
+            for keyword in (traits.keywords if isinstance(traits, ast.Call) else [])
+            if keyword.arg and isinstance(keyword.value, ast.Constant)
+        },
+        fields=fields,
+        registered=plugin.registered,
+    )
+
+
+def _parse(plugin: Plugin) -> ast.Module:
+    try:
+        return ast.parse(plugin.path.read_text(encoding="utf-8"))
+    except (SyntaxError, UnicodeDecodeError) as error:
+        line = getattr(error, "lineno", None)  # a UnicodeDecodeError has none
+        raise BadPlugin(f"method '{plugin.name}' cannot be read ({plugin.path.name}:{line or '?'}: {error})") from error
+
+
+def _method_class(plugin: Plugin, tree: ast.Module) -> ast.ClassDef:
+    classes = [
+        node
+        for node in tree.body
+        if isinstance(node, ast.ClassDef)
+        and not node.name.startswith("_")
+        and any(ast.unparse(base).split(".")[-1] == "Method" for base in node.bases)
+    ]
+    if len(classes) != 1:
+        raise BadPlugin(
+            f"method '{plugin.name}' ({plugin.path.name}) has {len(classes)} public classes derived from ctbench.Method; "
+            "exactly one is wanted"
+        )
+    return classes[0]
+
+
+def _default(value: ast.expr) -> str:
+    if isinstance(value, ast.Call) and value.args:
+        value = value.args[0]
+    return ast.unparse(value)
+
+
+def _following_docstring(body: list[ast.stmt], index: int) -> str:
+    after = body[index + 1] if index + 1 < len(body) else None
+    if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) and isinstance(after.value.value, str):
+        return " ".join(after.value.value.split())
+    return ""
+
+
+def source_digest(plugin: Plugin) -> str:
+    """Return the SHA-256 of a method's syntax tree without docstrings: what decides whether its nodes are stale."""
+    tree = _parse(plugin)
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            node.body = [
+                statement
+                for statement in node.body
+                if not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant))
+            ]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+
+
+def load_class(plugin: Plugin) -> type[Method]:
+    """Import a method and return its class.
+
+    Raises:
+        BadPlugin: importing it fails, or it holds no single public method.
+    """
+    from ctbench.method import Method
+
+    name = _method_class(plugin, _parse(plugin)).name
+    try:
+        module = importlib.import_module(plugin.module) if plugin.module else _import_file(plugin)
+    except BadPlugin:
+        raise
+    except Exception as error:  # whatever a stranger's file raises at import is the file's fault
+        raise BadPlugin(f"method '{plugin.name}' cannot be imported: {type(error).__name__}: {error}") from error
+    cls = getattr(module, name)
+    if not (isinstance(cls, type) and issubclass(cls, Method)):
+        raise BadPlugin(f"{name} of {plugin.path.name} does not derive from ctbench.Method")
+    return cls
+
+
+def _import_file(plugin: Plugin) -> Any:
+    name = f"ctbench_file_{plugin.name}_{hashlib.sha256(plugin.path.read_bytes()).hexdigest()[:12]}"
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = importlib.util.spec_from_file_location(name, plugin.path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def get_method(name: str, **settings: Any) -> Method:
+    """Return a configured method.
+
+    Args:
+        name: a registered name, or a path to a file.
+        settings: hyper-parameters; the rest keep their defaults.
+
+    Raises:
+        UnknownName: no such method or setting.
+        BadConfig: a setting of the wrong type or out of range.
+        BadPlugin: a file that cannot be used.
+
+    Example:
+        >>> get_method("replay", replay_fraction=0.5).replay_fraction
+        0.5
+    """
+    from ctbench.method import configure
+
+    return configure(load_class(find_plugin("method", name)), name, settings)
+
+
+def get_stream(name: str, *, recipe: str | None = None, settings: Mapping[str, str] | None = None) -> Stream:
+    """Return a stream, validated; its data is not touched.
+
+    Args:
+        name: a registered name, or a path to a TOML file.
+        recipe: which of its recipes to use; None means its default one.
+        settings: changes by key, as `--set` takes them.
+
+    Example:
+        >>> get_stream("domain").kind
+        'domain'
+    """
+    from ctbench.data.stream import load_stream
+
+    plugin = find_plugin("stream", name)
+    return load_stream(plugin.path, registered=plugin.registered, recipe=recipe, settings=settings or {})

@@ -1,0 +1,248 @@
+"""Read and write result files. What they hold is said in `ctbench.schema`.
+
+A result is written once, atomically; readers validate. Files that cannot be used are named in one line each and
+skipped, or refused on request. Whether anything is computed is never decided here, but by the store.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from ctbench.errors import BadConfig, BadResult
+from ctbench.result_format import one_line, parse, result_from, to_record, to_text
+from ctbench.schema import BASE, Finding, Result
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "BASE",
+    "Finding",
+    "Loaded",
+    "Result",
+    "Written",
+    "check_writable",
+    "load_results",
+    "read_result",
+    "read_results",
+    "result_from",
+    "to_record",
+    "to_text",
+    "write_result",
+]
+
+
+def read_result(path: str | Path) -> Result:
+    """Read one result file.
+
+    Raises:
+        BadResult: one line that says what is wrong with the file.
+    """
+    try:
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise BadResult(f"{one_line(path)}: cannot be read ({error.strerror})") from None
+    result = parse(data, one_line(path))
+    object.__setattr__(result, "path", Path(path))
+    return result
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """What a folder of results held.
+
+    Args:
+        results: the runs, ordered by the paths of their files.
+        skipped: one line for each JSON file that could not be used.
+    """
+
+    results: tuple[Result, ...]
+    skipped: tuple[str, ...]
+
+
+def read_results(folder: str | Path = "results", *, strict: bool = False) -> Loaded:
+    """Read every result file under `folder`.
+
+    Args:
+        folder: where the results lie; a missing folder holds none.
+        strict: refuse the first file that cannot be used instead of naming and skipping it.
+
+    Raises:
+        BadResult: with `strict`, for a file that is corrupt, truncated, foreign, older or newer.
+
+    Example:
+        >>> read_results("results").skipped
+        ()
+    """
+    results: list[Result] = []
+    skipped: list[str] = []
+    for path in _json_files(str(folder)):
+        try:
+            results.append(read_result(path))
+        except BadResult as error:
+            if strict:
+                raise
+            skipped.append(str(error))
+    return Loaded(results=tuple(results), skipped=tuple(skipped))
+
+
+def load_results(folder: str | Path = "results", *, strict: bool = False) -> pd.DataFrame:
+    """Return the results under `folder` as a table with one run a row; its column `result` holds the `Result`.
+
+    Files that cannot be used are warned about, one line each.
+
+    Args:
+        folder: where the results lie.
+        strict: refuse such files instead.
+
+    Raises:
+        BadResult: with `strict`, for a file that cannot be used.
+
+    Example:
+        >>> table = load_results("results")
+        >>> table.groupby("method")["F_Acc"].mean().round(3)["naive"] > 0.5
+        True
+        >>> table["result"][0].matrix.shape
+        (6, 5)
+    """
+    import pandas as pd
+
+    loaded = read_results(folder, strict=strict)
+    for line in loaded.skipped:
+        warnings.warn(f"skipped {line}", stacklevel=2)
+    return pd.DataFrame([_row(result) for result in loaded.results])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Written:
+    """Where a result lies now, and how it came there.
+
+    Args:
+        path: the file.
+        status: "new"; "same": a file with equal numbers was there and stayed; "differs": a file of this key with other
+            numbers was there, so this one lies beside it under a suffix.
+    """
+
+    path: Path
+    status: Literal["new", "same", "differs"]
+
+
+def write_result(result: Result, folder: str | Path) -> Written:
+    """Write `result` to `folder`/stream/backbone/method/key.json, atomically, never over another file.
+
+    Raises:
+        BadConfig: if the folder cannot be written.
+    """
+    parts = (result.stream.name, result.backbone.slug, result.method.name)
+    home = Path(folder).joinpath(*map(_slug, parts))
+    try:
+        home.mkdir(parents=True, exist_ok=True)
+        for attempt in range(1, 1000):
+            path = home / (result.key[:16] + (f"-{attempt}" if attempt > 1 else "") + ".json")
+            if not path.exists() and _create(path, to_text(result)):
+                return Written(path=path, status="new" if attempt == 1 else "differs")
+            if _same_numbers(path, result):
+                return Written(path=path, status="same")
+    except OSError as error:
+        raise BadConfig(f"results folder '{one_line(folder)}' cannot be written ({error.strerror})") from None
+    raise BadConfig(f"results folder '{one_line(home)}' holds 999 files of the key {result.key[:16]}; remove some")
+
+
+def check_writable(folder: str | Path) -> None:
+    """Make sure, without writing anything, that results can be written to `folder`.
+
+    Raises:
+        BadConfig: if they cannot.
+    """
+    place = Path(folder).absolute()
+    while not place.exists() and place != place.parent:
+        place = place.parent
+    if not place.is_dir():
+        raise BadConfig(f"results folder '{one_line(folder)}' cannot be written ('{place.name}' is not a folder)")
+    if not os.access(place, os.W_OK | os.X_OK):
+        raise BadConfig(f"results folder '{one_line(folder)}' cannot be written (no permission in '{place.name}')")
+
+
+def _json_files(folder: str) -> list[str]:
+    found = []
+    for place, folders, names in os.walk(folder):
+        folders.sort()
+        found += [os.path.join(place, name) for name in sorted(names) if name.endswith(".json")]  # noqa: PTH118
+    return found
+
+
+def _row(result: Result) -> dict[str, object]:
+    cost = result.cost
+    return {
+        "stream": result.stream.name,
+        "stream_version": result.stream.version,
+        "backbone": result.backbone.name,
+        "method": result.method.name,
+        "method_version": result.method.version,
+        "changed": json.dumps(result.changed, sort_keys=True),
+        "recipe": result.recipe.name,
+        "precision": result.precision,
+        "protocol": result.protocol,
+        "seed": result.seed,
+        "order": result.order,
+        "is_comparable": not result.not_comparable and result.method.registered,
+        **result.metrics,
+        "tokens": cost.tokens,
+        "forward_tokens": cost.forward_tokens,
+        "seconds": cost.seconds,
+        "peak_memory_bytes": cost.peak_memory_bytes,
+        "added_parameters": cost.added_parameters,
+        "stored_bytes": cost.stored_bytes,
+        "num_findings": len(result.findings),
+        "key": result.key,
+        "path": str(result.path),
+        "result": result,
+    }
+
+
+def _slug(text: str) -> str:
+    kept = "".join(c if c.isalnum() or c in "._-" else "-" for c in text).lstrip(".")
+    return kept or "unnamed"
+
+
+def _create(path: Path, text: str) -> bool:
+    """Put `text` at `path` in one step; tell whether it is there, False if another process was first."""
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".tmp")
+    scratch = Path(name)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        scratch.chmod(0o644)
+        try:
+            path.hardlink_to(scratch)
+        except FileExistsError:
+            return False
+        except OSError:  # a file system without hard links
+            scratch.replace(path)
+        return True
+    finally:
+        scratch.unlink(missing_ok=True)
+
+
+def _same_numbers(path: Path, result: Result) -> bool:
+    try:
+        return _numbers(read_result(path)) == _numbers(result)
+    except BadResult:
+        return False
+
+
+def _numbers(result: Result) -> object:
+    """Return everything in `result` that two runs of one key must agree on; times and memory may differ."""
+    record = to_record(result)
+    cells = [{k: v for k, v in cell.items() if k != "seconds"} for cell in record["cells"]]
+    timed = ("seconds", "peak_memory_bytes")
+    stages = [{k: v for k, v in stage.items() if k not in timed} for stage in record["stages"]]
+    return [record[name] for name in ("key", "matrix", "lm_loss", "metrics", "control")], cells, stages
