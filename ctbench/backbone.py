@@ -36,6 +36,9 @@ class Backbone(nn.Module):
         name: what the user called it.
         digest: SHA-256 of weights, configuration and tokenizer.
         notes: what a reader of results must know ("the LM head was made new").
+
+    Attributes:
+        forward_tokens: places that went through the model so far, prompts not counted.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class Backbone(nn.Module):
         self.added = nn.ModuleDict()
         self.prompter: str | None = None
         self.dropout_source = DropoutSource()
+        self.forward_tokens = 0
         self.family = find_family(model.config.model_type)
         self._positions = Positions(model.base_model)
         self.max_length = self._positions.limit
@@ -79,6 +83,12 @@ class Backbone(nn.Module):
     def hidden_size(self) -> int:
         """Width D of the hidden states, hence of prompts in the layers."""
         return int(self.model.config.hidden_size)
+
+    def num_features(self, *, head: Literal["lm", "plain"] = "lm") -> int:
+        """Return the width F of `features`."""
+        if head == "plain" or self.objective == "clm":
+            return self.hidden_size
+        return int(self.model.get_output_embeddings().weight.shape[1])
 
     @property
     def vocab_size(self) -> int:
@@ -256,6 +266,7 @@ class Backbone(nn.Module):
         captures: bool = False,
     ) -> tuple[Tensor, Any]:
         tap = self._tap
+        self.forward_tokens += batch.input_ids.numel()
         try:
             inputs = self._inputs(batch, prompt)
             tap.is_open, tap.positions, tap.captures = True, positions, captures

@@ -313,5 +313,5 @@ def _digest(state: Mapping[str, Tensor]) -> str:
     sha = hashlib.sha256()
     for name in sorted(state):
         sha.update(name.encode())
-        sha.update(state[name].contiguous().view(torch.uint8).numpy().tobytes())
+        sha.update(state[name].contiguous().numpy().tobytes())
     return sha.hexdigest()

@@ -16,6 +16,7 @@ from ctbench.data.stream import FinetuneRecipe
 from ctbench.data.tasks import EncodedSplit, TaskData, buckets, pad, score
 from ctbench.data.tokens import Blocks
 from ctbench.device import autocast, isolated, peak_memory_bytes, reset_peak_memory
+from ctbench.kernels import drop
 from ctbench.masking import Masker
 from ctbench.pretrain import make_optimizer, schedule_scale
 from ctbench.randomness import make_generator, seed_from
@@ -48,7 +49,7 @@ class Classifier(nn.Module):
         mask = torch.ones_like(batch.input_ids) if batch.attention_mask is None else batch.attention_mask
         pooled = pool(features, mask, self.pooling)
         if self.training and self.recipe.dropout > 0:
-            pooled = self.backbone.dropout_source.dropout(pooled, self.recipe.dropout)
+            pooled = drop(pooled, self.recipe.dropout, self.backbone.dropout_source)
         logits: Tensor = self.output(pooled)
         return logits
 

@@ -114,6 +114,7 @@ class Trainer:
             num_steps=num_steps,
             load_teacher=load_teacher,
         )
+        backbone.forward_tokens = 0
         self.named = dict(backbone.trainable())
         self.optimizer = make_optimizer(self.named.values(), lr=recipe.lr, weight_decay=recipe.weight_decay)
         self.log: dict[str, list[float]] = {}
@@ -229,7 +230,6 @@ class Trainer:
         self.log = {name: list(values) for name, values in progress.log.items()}
         self._forward_tokens = progress.forward_tokens
         self._seconds = progress.seconds
-        stage.backbone.forward_tokens = 0
 
     def _count(self) -> int:
         teacher = self.stage.teacher.forward_tokens if self.stage.has_teacher else 0

@@ -10,6 +10,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
 from statistics import fmean, median
 
@@ -211,6 +212,7 @@ CHECKS = (
 """Every check of one run; `find_across` adds "identical-methods"."""
 
 
+@lru_cache(maxsize=2)  # several checks of one result in a row ask for the same
 def _by_place(result: Result) -> dict[tuple[int, int], list[CellRecord]]:
     columns = {domain: column for column, domain in enumerate(result.stream.domains)}
     places: dict[tuple[int, int], list[CellRecord]] = {}
@@ -219,6 +221,7 @@ def _by_place(result: Result) -> dict[tuple[int, int], list[CellRecord]]:
     return places
 
 
+@lru_cache(maxsize=2)
 def cell_signatures(result: Result) -> Signatures:
     """Return, by (row, column), every number scored in a cell; only for cells that agree with the matrix."""
     matrix = result.matrix.tolist()

@@ -123,6 +123,7 @@ class Stage:
         """The LM as it was before this stage, frozen and without dropout; loaded on first use."""
         if self._teacher is None:
             self._teacher = self._load_teacher().requires_grad_(False).eval().to(self.device)
+            self._teacher.forward_tokens = 0
         return self._teacher
 
     @property

@@ -1,0 +1,166 @@
+"""Hyperprompt: prompts from a hypernetwork, with agreement and disagreement.
+
+Jiang, Jiang, Xue, Zhang, Zhou, Lian, Wei: "Towards Anytime Fine-tuning: Continually Pre-trained Language Models with
+Hypernetwork Prompts", Findings of EMNLP 2023, arXiv:2310.13024; its code was not released. A hypernetwork, trained with
+the LM, turns the text itself into a prompt, so no domain identity is needed when the LM is fine-tuned. Under a random
+prompt z the LM must agree with its teacher, the LM before this stage; under the text's own prompt h(x) its hidden
+states must disagree with those under z:
+
+    L = L_lm(x, h(x)) + agree_weight * |H(x, z) - H_teacher(x, z)|^2 / D
+        + disagree_weight * max(0, cos(H(x, h(x)), H(x, z)))
+
+Differs from the paper, of which only the abstract could be read: what the abstract says is the hypernetwork trained
+with the LM, the two losses and what they are for. Our reading is the rest: h = frozen context of the text ->
+normalisation -> bottleneck -> softmax over M components -> P vectors, at the input or in every layer; mean squared
+error and hinge of the cosine on last hidden states; z from the hypernetwork on a random context with the mean and
+variance of real ones, without gradient; and all weights, which are chosen on the tuning language.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ctbench.backbone import Backbone, Batch, Prompt
+from ctbench.method import Method, hyper
+
+if TYPE_CHECKING:
+    from ctbench.data.stream import Stream
+    from ctbench.stage import Stage
+
+MOMENTUM = 0.05
+"""Weight of a batch in the running mean and variance of real contexts."""
+
+
+class Hyperprompt(Method):
+    """A hypernetwork makes the prompt from the text; random prompts guard what the LM knew."""
+
+    paper: ClassVar[str] = "arXiv:2310.13024"
+
+    prompt_length: int = hyper(4, low=0, high=256, tune=(2, 4, 8))
+    """P, vectors in front of the text; 0 leaves the prompt and both losses out."""
+    deep: bool = hyper(True, tune=(True, False))
+    """Whether every layer gets vectors of its own, or only the input."""
+    num_components: int = hyper(16, low=1)
+    """M, prompts that the hypernetwork mixes."""
+    bottleneck: int = hyper(32, low=1)
+    """Width of the hypernetwork's hidden layer."""
+    scale: float = hyper(0.5, low=0.0, tune=(0.1, 0.5, 1.0))
+    """Standard deviation of the components at the start; large ones move the hidden states more."""
+    agree_weight: float = hyper(1.0, low=0.0, tune=(0.3, 1.0, 3.0, 10.0))
+    """Weight of the agreement with the teacher; 0 is the ablation without it."""
+    disagree_weight: float = hyper(0.1, low=0.0, tune=(0.03, 0.1, 0.3))
+    """Weight of the disagreement of the two prompts' hidden states; 0 is the ablation without it."""
+    use_hypernetwork: bool = hyper(True)
+    """False is the ablation with one learned prompt, the same for every text."""
+    context: str = hyper("embeddings", choices=("embeddings", "hidden"))
+    """What the hypernetwork reads: the mean of the base's word embeddings, or of its last hidden states (a pass more)."""
+    noise: str = hyper("matched", choices=("matched", "plain"))
+    """Random prompts: made from a context that is distributed as real ones are, or plain noise of `scale`."""
+    train_in_cells: bool = hyper(True)
+    """Whether the hypernetwork trains with the LM in a cell, or stays as it is."""
+
+    def build(self, backbone: Backbone, stream: Stream) -> Backbone:
+        if self.prompt_length:
+            backbone.added["hypernetwork"] = Hypernetwork(self, backbone)
+            backbone.prompter = "hypernetwork"
+        return backbone
+
+    def loss(self, stage: Stage, batch: Batch) -> dict[str, Tensor]:
+        if not self.prompt_length:
+            return super().loss(stage, batch)
+        hypernetwork = stage.backbone.added["hypernetwork"]
+        context = hypernetwork.context_of(batch)
+        hypernetwork.observe(context)
+        own = stage.backbone(batch, prompt=hypernetwork.prompt_from(context))
+        terms = {"lm": own.loss}
+        if not (self.agree_weight or self.disagree_weight):
+            return terms
+        noise = hypernetwork.random_prompt(stage.normal, len(context))
+        random = stage.backbone(batch, prompt=noise, lm=False).hidden.float()
+        if self.agree_weight:
+            with torch.no_grad():
+                teacher = stage.teacher(batch, prompt=noise, lm=False).hidden.float()
+            terms["agree"] = self.agree_weight * F.mse_loss(random, teacher)
+        if self.disagree_weight:
+            cosine = F.cosine_similarity(own.hidden.float(), random, dim=-1)
+            terms["disagree"] = self.disagree_weight * F.relu(cosine).mean()
+        return terms
+
+    def adapt(self, backbone: Backbone, stream: Stream, task: str, stage: int) -> Backbone:
+        backbone.requires_grad_(True)
+        if self.prompt_length:
+            hypernetwork = backbone.added["hypernetwork"]
+            hypernetwork.requires_grad_(self.train_in_cells)
+            hypernetwork.freeze_context()
+        return backbone
+
+
+class Hypernetwork(nn.Module):
+    """Makes a prompt of P vectors from the frozen context [B, E] of each text."""
+
+    def __init__(self, method: Hyperprompt, backbone: Backbone) -> None:
+        super().__init__()
+        self.method = method
+        embeddings = backbone.model.get_input_embeddings().weight.detach()
+        hidden = method.context == "hidden"
+        width = backbone.hidden_size if hidden else embeddings.shape[1]
+        shape = (backbone.num_layers, method.prompt_length, backbone.hidden_size)
+        self.shape = shape if method.deep else (method.prompt_length, backbone.width)
+        self.reader = copy.deepcopy(backbone) if hidden else None
+        self.register_buffer("table", None if hidden else embeddings.clone())
+        self.register_buffer("special", torch.tensor(sorted(backbone.special_ids)))
+        self.register_buffer("mean", torch.zeros(width))
+        self.register_buffer("variance", torch.ones(width))
+        self.register_buffer("num_observed", torch.zeros((), dtype=torch.int64))
+        self.components = nn.Parameter(method.scale * torch.randn(method.num_components, *self.shape))
+        self.weigh = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, method.bottleneck), nn.Tanh(),
+            nn.Linear(method.bottleneck, method.num_components),
+        )  # fmt: skip
+        self.freeze_context()
+
+    def freeze_context(self) -> None:
+        """Keep the copy of the base that reads the text out of training."""
+        if self.reader is not None:
+            self.reader.requires_grad_(False)
+
+    def forward(self, backbone: Backbone, batch: Batch) -> Prompt:
+        """Return the prompt of each text."""
+        return self.prompt_from(self.context_of(batch))
+
+    @torch.no_grad()
+    def context_of(self, batch: Batch) -> Tensor:
+        """Return the mean over each text's ordinary tokens of what the frozen base makes of them, [B, E]."""
+        ids = batch.input_ids
+        vectors = F.embedding(ids, self.table) if self.reader is None else self.reader.eval()(batch, lm=False).hidden
+        mask = ~torch.isin(ids, self.special)
+        weights = (mask if batch.attention_mask is None else mask & batch.attention_mask.bool()).float().unsqueeze(-1)
+        return (vectors.float() * weights).sum(1) / weights.sum(1).clamp(min=1.0)
+
+    @torch.no_grad()
+    def observe(self, context: Tensor) -> None:
+        """Let a batch of real contexts enter the running mean and variance."""
+        share = MOMENTUM if self.num_observed else 1.0
+        self.mean.lerp_(context.mean(0), share)
+        self.variance.lerp_(context.var(0, unbiased=False), share)
+        self.num_observed += 1
+
+    def prompt_from(self, context: Tensor) -> Prompt:
+        """Return the mixture of components that the hypernetwork gives each context."""
+        if not self.method.use_hypernetwork:
+            return Prompt(self.components.mean(0).expand(len(context), *self.shape), self.method.deep)
+        shares = self.weigh(context).float().softmax(-1)
+        return Prompt((shares @ self.components.flatten(1)).view(-1, *self.shape), self.method.deep)
+
+    @torch.no_grad()
+    def random_prompt(self, normal: Stage.normal, count: int) -> Prompt:  # type: ignore[valid-type]  # a bound method
+        """Return prompts of random contexts, without gradient."""
+        if self.method.noise == "plain" or not self.method.use_hypernetwork:
+            return Prompt(self.method.scale * normal((count, *self.shape), "random prompts"), self.method.deep)
+        context = self.mean + self.variance.sqrt() * normal((count, len(self.mean)), "random prompts")
+        return self.prompt_from(context)
