@@ -21,8 +21,8 @@ from ctbench.device import device, isolated
 from ctbench.errors import BadPlugin
 from ctbench.finetune import finetune, held_out_loss
 from ctbench.graph import digest
-from ctbench.memory import Tree, num_bytes
 from ctbench.loading import load_backbone, load_saved, save_backbone
+from ctbench.memory import Tree, num_bytes
 from ctbench.method import Method, configure
 from ctbench.plugins import find_plugin, get_stream, load_class, source_digest
 from ctbench.pretrain import Progress, Report, Trainer
@@ -148,7 +148,12 @@ class Workshop:
                 )
                 num_tokens += tokens
         base = self._base(how)[0]
-        record = {"losses": losses, "tokens": num_tokens, "parameters": _num_parameters(base), "notes": list(base.notes)}
+        record = {
+            "losses": losses,
+            "tokens": num_tokens,
+            "parameters": _num_parameters(base),
+            "notes": list(base.notes),
+        }
         record |= {"objective": base.objective}
         with self.store.writing(spec["key"], record):
             pass

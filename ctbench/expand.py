@@ -203,7 +203,9 @@ class Expander:
             raise BadConfig(f"stream {self.stream.name} has no general text (key `general`), which --control trains on")
         names = self.stream.names
         plan = Plan(stages=(("general",),), parents=(BASE,), cells=((BASE,) * len(names), (1,) * len(names)))
-        return self._expand(plan, {"name": "", "version": 1, "digest": "", "settings": {}}, {**self.how, "method": None}, seed)
+        return self._expand(
+            plan, {"name": "", "version": 1, "digest": "", "settings": {}}, {**self.how, "method": None}, seed
+        )
 
     # Nodes
 
@@ -228,7 +230,13 @@ class Expander:
         )
 
     def _stage(
-        self, number: int, domains: tuple[str, ...], parent: Node | None, method: dict[str, Any], how: dict[str, Any], seed: int
+        self,
+        number: int,
+        domains: tuple[str, ...],
+        parent: Node | None,
+        method: dict[str, Any],
+        how: dict[str, Any],
+        seed: int,
     ) -> Node:
         recipe = self.stream.recipe.pretrain
         parents = (parent,) if parent else ()
@@ -256,9 +264,7 @@ class Expander:
         known = [name for name in domains if name in self.stream.names]
         return recipe.num_steps * (len(known) or len(self.stream.names))
 
-    def _loss(
-        self, source: int, stages: list[Node], method: dict[str, Any], how: dict[str, Any], seed: int
-    ) -> Node:
+    def _loss(self, source: int, stages: list[Node], method: dict[str, Any], how: dict[str, Any], seed: int) -> Node:
         recipe = self.stream.recipe.pretrain
         parents = self._source(source, stages)
         keys = ("length", "batch", "mask_fraction", "held_out_tokens", "threads")

@@ -6,6 +6,7 @@ node. Workers start once and keep models and data warm.
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import json
 import os
@@ -167,9 +168,7 @@ class _Pool:
         node = self.busy[index]
         if reply["what"] == "progress":
             self.listen(
-                Event(
-                    what="progress", node=node, step=reply["step"], num_steps=reply["num_steps"], loss=reply["loss"]
-                )
+                Event(what="progress", node=node, step=reply["step"], num_steps=reply["num_steps"], loss=reply["loss"])
             )
             return 0
         del self.busy[index]
@@ -205,10 +204,8 @@ class _Pool:
     def _stop(self) -> None:
         for process in self.processes:
             assert process.stdin is not None
-            try:
+            with contextlib.suppress(BrokenPipeError):
                 process.stdin.close()
-            except BrokenPipeError:
-                pass
             if self.busy:
                 process.terminate()
         for process in self.processes:

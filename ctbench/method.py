@@ -157,7 +157,8 @@ def _coerce(field: dataclasses.Field[Any], value: Any) -> Any:
 
 
 def _check_value(method: str, field: dataclasses.Field[Any], value: Any) -> None:
-    wanted = type(field.default)
+    default: Any = field.default
+    wanted: type[Any] = type(default)
     low, high = field.metadata.get("low"), field.metadata.get("high")
     choices = field.metadata.get("choices", ())
     place = f"method.{field.name} of {method}"
@@ -168,7 +169,7 @@ def _check_value(method: str, field: dataclasses.Field[Any], value: Any) -> None
     if choices and value not in choices:
         raise BadConfig(f"{place} is {value!r}; allowed: {', '.join(map(repr, choices))}")
     is_number = wanted in (int, float)
-    if is_number and not math.isfinite(value):
+    if is_number and not math.isfinite(float(value)):
         raise BadConfig(f"{place} is {value}; a finite number{_range(low, high)} is wanted")
     if is_number and ((low is not None and value < low) or (high is not None and value > high)):
         raise BadConfig(f"{place} is {value}; allowed: a number{_range(low, high)}")

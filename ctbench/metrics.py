@@ -63,7 +63,8 @@ def _mean(values: Array, partial: bool) -> float:
 
 
 def _minus_base(matrix: Array) -> Array:
-    return np.subtract(matrix, matrix[0])
+    difference: Array = matrix - matrix[0]
+    return difference
 
 
 def a_acc(matrix: Array, *, partial: bool = False) -> float:

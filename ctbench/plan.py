@@ -36,7 +36,9 @@ class Plan:
 
     def __post_init__(self) -> None:
         if len(self.parents) != len(self.stages):
-            raise BadPlugin(f"a plan of {len(self.stages)} stages names {len(self.parents)} parents; one each is wanted")
+            raise BadPlugin(
+                f"a plan of {len(self.stages)} stages names {len(self.parents)} parents; one each is wanted"
+            )
         for number, parent in enumerate(self.parents, start=1):
             if not BASE <= parent < number:
                 raise BadPlugin(f"stage {number} starts from {parent}; allowed: BASE (0) or an earlier stage")

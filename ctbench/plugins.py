@@ -104,7 +104,9 @@ def find_plugin(kind: str, name: str) -> Plugin:
     if name.endswith(suffix):
         path = Path(name).expanduser().resolve()
         if not path.is_file():
-            raise BadPlugin(f"no {kind} file '{name}'; a path to a {suffix} file or a name of `ctbench ls {kind}s` is wanted")
+            raise BadPlugin(
+                f"no {kind} file '{name}'; a path to a {suffix} file or a name of `ctbench ls {kind}s` is wanted"
+            )
         return Plugin(kind=kind, name=path.stem, path=path, module=None)
     plugins = find_plugins(kind)
     if name not in plugins:

@@ -90,47 +90,47 @@ def assemble(run: Run, expander: Expander, store: Store) -> Result:
     stages = _stages(run, store)
     any_loss = next(iter(losses.values()))
     result = result_from(
-            {
-                "schema": 1,
-                "key": run.key,
-                "stream": _stream_record(run, store, expander),
-                "method": _method_record(run),
-                "backbone": {
-                    "name": _shown(expander.model),
-                    "slug": _slug(expander.model),
-                    "digest": expander.backbone,
-                    "objective": any_loss["objective"],
-                    "parameters": any_loss["parameters"],
-                },
-                "recipe": {
-                    "name": stream.recipe.name,
-                    "base": plain(stream.recipe.base) if run.base and stream.recipe.base else None,
-                    "pretrain": plain(stream.recipe.pretrain),
-                    "finetune": _lists(plain(stream.recipe.finetune)),
-                },
-                "seed": run.seed,
-                "order": stream.order,
-                "precision": expander.precision["pretrain"],
-                "protocol": expander.protocol,
-                "changed": _changed(run),
-                "not_comparable": _not_comparable(run),
-                "plan": _plan_record(run),
-                "matrix": _rows(matrix),
-                "cells": cells,
-                "lm_loss": [
-                    [
-                        None if source is None else _finite(losses[source]["losses"][name])
-                        for source, name in zip(row, stream.names, strict=True)
-                    ]
-                    for row in plan.cells
-                ],
-                "control": _control(run, store),
-                "metrics": metrics.all_metrics(matrix),
-                "stages": stages,
-                "cost": _cost(run, stages, cells, any_loss["parameters"]),
-                "findings": [{"code": "note", "message": note} for note in any_loss["notes"]],
-                "provenance": provenance(),
-            }
+        {
+            "schema": 1,
+            "key": run.key,
+            "stream": _stream_record(run, store, expander),
+            "method": _method_record(run),
+            "backbone": {
+                "name": _shown(expander.model),
+                "slug": _slug(expander.model),
+                "digest": expander.backbone,
+                "objective": any_loss["objective"],
+                "parameters": any_loss["parameters"],
+            },
+            "recipe": {
+                "name": stream.recipe.name,
+                "base": plain(stream.recipe.base) if run.base and stream.recipe.base else None,
+                "pretrain": plain(stream.recipe.pretrain),
+                "finetune": _lists(plain(stream.recipe.finetune)),
+            },
+            "seed": run.seed,
+            "order": stream.order,
+            "precision": expander.precision["pretrain"],
+            "protocol": expander.protocol,
+            "changed": _changed(run),
+            "not_comparable": _not_comparable(run),
+            "plan": _plan_record(run),
+            "matrix": _rows(matrix),
+            "cells": cells,
+            "lm_loss": [
+                [
+                    None if source is None else _finite(losses[source]["losses"][name])
+                    for source, name in zip(row, stream.names, strict=True)
+                ]
+                for row in plan.cells
+            ],
+            "control": _control(run, store),
+            "metrics": metrics.all_metrics(matrix),
+            "stages": stages,
+            "cost": _cost(run, stages, cells, any_loss["parameters"]),
+            "findings": [{"code": "note", "message": note} for note in any_loss["notes"]],
+            "provenance": provenance(),
+        }
     )
     return dataclasses.replace(result, findings=(*result.findings, *find(result)))
 
@@ -142,7 +142,11 @@ def _matrix(run: Run, store: Store) -> np.ndarray[Any, np.dtype[np.float64]]:
         for source, name in zip(row, run.stream.names, strict=True):
             seeds = run.stream.recipe.finetune.seeds
             metric = run.stream.domain(name).task.metric
-            scores = [store.record(run.cells[source, name, s].key)["metrics"][metric] for s in seeds] if source is not None else [np.nan]
+            scores = (
+                [store.record(run.cells[source, name, s].key)["metrics"][metric] for s in seeds]
+                if source is not None
+                else [np.nan]
+            )
             values.append(float(np.mean(scores)))
         rows.append(values)
     return np.array(rows)
@@ -198,7 +202,8 @@ def _cost(run: Run, stages: list[dict[str, Any]], cells: list[dict[str, Any]], p
         "forward_tokens": sum(stage["forward_tokens"] for stage in stages),
         "seconds": sum(stage["seconds"] for stage in stages),
         "peak_memory_bytes": max((stage["peak_memory_bytes"] for stage in stages), default=None),
-        "added_parameters": max((stage["added_parameters"] for stage in stages), default=0) + (len(kept) - 1) * parameters,
+        "added_parameters": max((stage["added_parameters"] for stage in stages), default=0)
+        + (len(kept) - 1) * parameters,
         "stored_bytes": max((stage["stored_bytes"] for stage in stages), default=0),
         "cell_seconds": sum(seconds.values()),
     }
@@ -219,7 +224,12 @@ def _control(run: Run, store: Store) -> dict[str, Any] | None:
 def _stream_record(run: Run, store: Store, expander: Expander) -> dict[str, Any]:
     stream = run.stream
     seed = stream.recipe.finetune.seeds[0]
-    first = {name: source for row in run.plan.cells for source, name in zip(row, stream.names, strict=True) if source is not None}
+    first = {
+        name: source
+        for row in run.plan.cells
+        for source, name in zip(row, stream.names, strict=True)
+        if source is not None
+    }
     return {
         "name": stream.name,
         "version": stream.version,

@@ -148,12 +148,11 @@ def _diverged(result: Result) -> Iterator[str]:
 
 def _odd_seeds(result: Result) -> Iterator[str]:
     groups = {place: cells for place, cells in _by_place(result).items() if len(cells) >= 2}
-    deviations = [
-        abs(cell.score - fmean(_scores(cells))) * math.sqrt(len(cells) / (len(cells) - 1))
-        for cells in groups.values()
-        for cell in cells
-        if cell.score is not None
-    ]
+    deviations: list[float] = []
+    for cells in groups.values():
+        scores = _scores(cells)
+        centre, scale = sum(scores) / max(1, len(scores)), math.sqrt(len(cells) / (len(cells) - 1))
+        deviations += [abs(score - centre) * scale for score in scores]
     limit = max(MIN_ODD_SEED, 5 * 1.4826 * median(deviations)) if deviations else math.inf
     odd = []
     for (row, column), cells in groups.items():

@@ -44,7 +44,9 @@ class Store:
         try:
             root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise BadConfig(f"the store cannot be written: {error.strerror}; set CTBENCH_HOME to a folder of yours") from error
+            raise BadConfig(
+                f"the store cannot be written: {error.strerror}; set CTBENCH_HOME to a folder of yours"
+            ) from error
         if not os.access(root, os.W_OK):
             raise BadConfig("the store cannot be written; set CTBENCH_HOME to a folder of yours")
 

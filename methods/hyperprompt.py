@@ -19,7 +19,7 @@ variance of real ones, without gradient; and all weights, which are chosen on th
 from __future__ import annotations
 
 import copy
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -73,14 +73,14 @@ class Hyperprompt(Method):
     def loss(self, stage: Stage, batch: Batch) -> dict[str, Tensor]:
         if not self.prompt_length:
             return super().loss(stage, batch)
-        hypernetwork = stage.backbone.added["hypernetwork"]
+        hypernetwork = cast(Hypernetwork, stage.backbone.added["hypernetwork"])
         context = hypernetwork.context_of(batch)
         hypernetwork.observe(context)
         own = stage.backbone(batch, prompt=hypernetwork.prompt_from(context))
         terms = {"lm": own.loss}
         if not (self.agree_weight or self.disagree_weight):
             return terms
-        noise = hypernetwork.random_prompt(stage.normal, len(context))
+        noise = hypernetwork.random_prompt(stage, len(context))
         random = stage.backbone(batch, prompt=noise, lm=False).hidden.float()
         if self.agree_weight:
             with torch.no_grad():
@@ -94,7 +94,7 @@ class Hyperprompt(Method):
     def adapt(self, backbone: Backbone, stream: Stream, task: str, stage: int) -> Backbone:
         backbone.requires_grad_(True)
         if self.prompt_length:
-            hypernetwork = backbone.added["hypernetwork"]
+            hypernetwork = cast(Hypernetwork, backbone.added["hypernetwork"])
             hypernetwork.requires_grad_(self.train_in_cells)
             hypernetwork.freeze_context()
         return backbone
@@ -103,6 +103,12 @@ class Hyperprompt(Method):
 class Hypernetwork(nn.Module):
     """Makes a prompt of P vectors from the frozen context [B, E] of each text."""
 
+    table: Tensor
+    special: Tensor
+    mean: Tensor
+    variance: Tensor
+    num_observed: Tensor
+
     def __init__(self, method: Hyperprompt, backbone: Backbone) -> None:
         super().__init__()
         self.method = method
@@ -110,7 +116,7 @@ class Hypernetwork(nn.Module):
         hidden = method.context == "hidden"
         width = backbone.hidden_size if hidden else embeddings.shape[1]
         shape = (backbone.num_layers, method.prompt_length, backbone.hidden_size)
-        self.shape = shape if method.deep else (method.prompt_length, backbone.width)
+        self.shape: tuple[int, ...] = shape if method.deep else (method.prompt_length, backbone.width)
         self.reader = copy.deepcopy(backbone) if hidden else None
         self.register_buffer("table", None if hidden else embeddings.clone())
         self.register_buffer("special", torch.tensor(sorted(backbone.special_ids)))
@@ -158,9 +164,9 @@ class Hypernetwork(nn.Module):
         return Prompt((shares @ self.components.flatten(1)).view(-1, *self.shape), self.method.deep)
 
     @torch.no_grad()
-    def random_prompt(self, normal: Stage.normal, count: int) -> Prompt:  # type: ignore[valid-type]  # a bound method
+    def random_prompt(self, stage: Stage, count: int) -> Prompt:
         """Return prompts of random contexts, without gradient."""
         if self.method.noise == "plain" or not self.method.use_hypernetwork:
-            return Prompt(self.method.scale * normal((count, *self.shape), "random prompts"), self.method.deep)
-        context = self.mean + self.variance.sqrt() * normal((count, len(self.mean)), "random prompts")
+            return Prompt(self.method.scale * stage.normal((count, *self.shape), "random prompts"), self.method.deep)
+        context = self.mean + self.variance.sqrt() * stage.normal((count, len(self.mean)), "random prompts")
         return self.prompt_from(context)

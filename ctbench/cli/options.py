@@ -23,12 +23,12 @@ OrderOption = Annotated[
 ReorderOption = Annotated[bool, typer.Option("--reorder-periods", help="Let --order permute periods of time too.")]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", help="Change a setting, as KEY=VALUE: method., pretrain., finetune., base., language., stream."),
+    typer.Option(
+        "--set", help="Change a setting, as KEY=VALUE: method., pretrain., finetune., base., language., stream."
+    ),
 ]
 ResultsOption = Annotated[Path, typer.Option(help="Folder of result files.")]
-WorkersOption = Annotated[
-    str, typer.Option(help="Worker processes: a number, 0 to compute in this process, or auto.")
-]
+WorkersOption = Annotated[str, typer.Option(help="Worker processes: a number, 0 to compute in this process, or auto.")]
 OnlineOption = Annotated[bool, typer.Option("--online", help="Allow models and data to be fetched.")]
 ControlOption = Annotated[
     bool, typer.Option("--control", help="Also score the base trained on for as long on general text.")

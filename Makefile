@@ -1,0 +1,42 @@
+# Everything people and CI call. Only Python 3.11+ and make are needed beforehand.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test lint types format test-browser reference clean
+
+demo: $(STAMP)  ## hyperprompt on the embedded domain-shift stream, from nothing to the matrix
+	$(BIN)/ctbench run --method hyperprompt --stream domain --results demo-results
+
+test: lint types  ## what CI runs
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+test-browser: $(STAMP)  ## the report page in a headless Chromium
+	$(BIN)/python -m pytest -m browser tests/browser
+
+reference: $(STAMP)  ## the committed results, resumable
+	$(BIN)/ctbench run --method naive --stream domain --seed 0..2 --control
+	$(BIN)/ctbench run --method naive --stream temporal --seed 0..2 --control
+	for stream in domain temporal; do for method in replay hyperprompt; do \
+	  $(BIN)/ctbench run --method $$method --stream $$stream --seed 0..2 || exit 1; done; done
+
+$(STAMP): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch setuptools
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	touch $(STAMP)
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info demo-results

@@ -1,0 +1,133 @@
+"""`ctbench ls`: what there is, read without importing it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ctbench.cli.options import JsonOption, ResultsOption
+from ctbench.errors import UnknownName
+from ctbench.plugins import describe_method, find_plugin, find_plugins
+
+MODELS = [
+    {"name": "tiny", "objective": "mlm", "summary": "2 layers of 128, made from the stream's general text, offline"},
+    {
+        "name": "ID@REVISION",
+        "objective": "mlm or clm",
+        "summary": "a Hugging Face checkpoint (add --online to fetch it)",
+    },
+    {"name": "FOLDER", "objective": "mlm or clm", "summary": "a local checkpoint of any of the families"},
+]
+
+
+def command(
+    what: Annotated[str, typer.Argument(help="methods, streams, models or runs.")],
+    name: Annotated[str | None, typer.Argument(help="One method, to see its settings.")] = None,
+    results: ResultsOption = Path("results"),
+    as_json: JsonOption = False,
+) -> None:
+    """List what there is."""
+    listers: dict[str, Callable[[], list[dict[str, Any]]]] = {
+        "methods": _methods,
+        "streams": _streams,
+        "models": _models,
+        "runs": lambda: _runs(results),
+    }
+    if what not in listers:
+        raise UnknownName("list", what, listers, hint="ctbench ls --help")
+    if name is not None:
+        rows = _settings(name) if what == "methods" else [row for row in listers[what]() if row["name"] == name]
+        if not rows and what != "methods":
+            raise UnknownName(what.removesuffix("s"), name, [str(row["name"]) for row in listers[what]()])
+    else:
+        rows = listers[what]()
+    if as_json:
+        print(json.dumps(rows, allow_nan=False))
+    else:
+        _print(rows)
+
+
+def _methods() -> list[dict[str, Any]]:
+    rows = []
+    for plugin in find_plugins("method").values():
+        described = describe_method(plugin)
+        traits = [trait.replace("_", " ") for trait, holds in described.traits.items() if holds]
+        rows.append(
+            {
+                "name": described.name,
+                "summary": described.summary.partition(": ")[2] or described.summary,
+                "paper": described.paper,
+                "traits": ", ".join(traits),
+            }
+        )
+    return rows
+
+
+def _settings(name: str) -> list[dict[str, Any]]:
+    described = describe_method(find_plugin("method", name))
+    return [
+        {"name": f"method.{field.name}", "default": field.default, "help": field.help} for field in described.fields
+    ]
+
+
+def _streams() -> list[dict[str, Any]]:
+    from ctbench.data.stream import stream_summary
+
+    rows = []
+    for name, plugin in find_plugins("stream").items():
+        found = stream_summary(plugin.path)
+        rows.append(
+            {
+                "name": name,
+                "kind": found.kind,
+                "domains": found.num_domains,
+                "model": found.model,
+                "summary": found.summary,
+            }
+        )
+    return rows
+
+
+def _models() -> list[dict[str, Any]]:
+    return [dict(model) for model in MODELS]
+
+
+def _runs(results: Path) -> list[dict[str, Any]]:
+    from ctbench.results import read_results
+
+    return [
+        {
+            "name": result.key[:12],
+            "stream": result.stream.name,
+            "method": result.method.name,
+            "backbone": result.backbone.name,
+            "seed": result.seed,
+            "order": result.order,
+            "findings": len(result.findings),
+        }
+        for result in read_results(results).results
+    ]
+
+
+def _print(rows: list[dict[str, Any]]) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    if not rows:
+        print("nothing yet")
+        return
+    console = Console(highlight=False)
+    if not console.is_terminal:
+        console = Console(highlight=False, width=10_000)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for key in rows[0]:
+        table.add_column(key, no_wrap=key == "name", overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(str(value)) for value in row.values()))
+    console.print(table)
