@@ -70,6 +70,10 @@ class Backbone(nn.Module):
         layers = self.layers if len(self._layer_lists()) == 1 else []
         self._tap.install(model.base_model, model.get_output_embeddings(), layers)
         use_cheap_dropout(model, self.dropout_source)
+        if model.config.model_type == "modernbert":
+            from ctbench.modernbert import fuse_attention
+
+            fuse_attention(model)
         self._choose_attention()
 
     # What it is

@@ -99,7 +99,7 @@ def fwt(matrix: Array, *, partial: bool = False) -> float:
 
     Source: Lopez-Paz and Ranzato 2017, whose reference is a random network; here it is the fine-tuned untouched LM.
     """
-    return _mean((np.diagonal(matrix, offset=1) - matrix[0, 1:]) if matrix.shape[1] > 1 else np.empty(0), partial)
+    return _mean((np.diagonal(matrix) - matrix[0])[1:], partial)
 
 
 def fwt_all(matrix: Array, *, partial: bool = False) -> float:

@@ -18,15 +18,9 @@ COMMANDS: Final = {
     "run": "Run a method on a stream and write the result.",
     "plan": "Show what a run would compute, what is cached, and what it would take.",
     "show": "Show one result: matrices, metrics, cost, findings.",
-    "compare": "Print leaderboards and transfer tables of the results.",
-    "plot": "Draw matrices, curves and costs of the results.",
-    "report": "Write all results as one HTML page.",
+    "compare": "Print the leaderboard of every stream.",
+    "plot": "Draw the matrix, the anytime curves or the losses of results.",
     "ls": "List methods, streams, models or runs.",
-    "check": "Check a method against the laws, or a stream and its data.",
-    "tune": "Choose a method's hyper-parameters on another language.",
-    "new": "Write a working method or stream to start from.",
-    "prepare": "Arrange the data of a stream and check it.",
-    "bench": "Measure this machine and the engine.",
 }
 
 

@@ -16,7 +16,7 @@ import lzma
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any, Literal, cast
 
 from ctbench.errors import BadData
 
@@ -58,7 +58,7 @@ class DataFile:
         try:
             match self.path.suffix:
                 case ".gz":
-                    return gzip.open(self.path, "rb")
+                    return cast(IO[bytes], gzip.open(self.path, "rb"))
                 case ".bz2":
                     return bz2.open(self.path, "rb")
                 case ".xz":

@@ -186,6 +186,7 @@ def make_world(language: Language, kind: Kind) -> World:
     before = general if kind == "temporal" else None
     for _ in range(language.num_domains):
         if kind == "temporal":
+            assert before is not None
             before = _age(language, generator, before, fresh)
             lexicons.append(before)
         else:
@@ -227,7 +228,8 @@ def _move(generator: np.random.Generator, words: Ids) -> Ids:
     """Give every word [C, X] another class; each class loses and gains X words."""
     num_classes, num_moved = words.shape
     shifts = 1 + _pick(generator, num_classes - 1, num_moved)
-    return words[(np.arange(num_classes)[:, None] - shifts) % num_classes, np.arange(num_moved)]
+    moved: Ids = words[(np.arange(num_classes)[:, None] - shifts) % num_classes, np.arange(num_moved)]
+    return moved
 
 
 def _draw_task(language: Language, kind: Kind, domain: str, split: str) -> tuple[Ids, Ids, np.random.Generator]:

@@ -152,8 +152,8 @@ def _synthetic_domains(file: StreamFile) -> list[Domain]:
 
 def _limit(domain: Domain, file: StreamFile) -> Domain:
     task = domain.task
-    limits = {"max_train": task.max_train or file.max_train, "max_test": task.max_test or file.max_test}
-    return dataclasses.replace(domain, task=dataclasses.replace(task, **limits))
+    max_train, max_test = task.max_train or file.max_train, task.max_test or file.max_test
+    return dataclasses.replace(domain, task=dataclasses.replace(task, max_train=max_train, max_test=max_test))
 
 
 def reorder(stream: Stream, order: int, *, allow_temporal: bool = False) -> Stream:

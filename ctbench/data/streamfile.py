@@ -72,7 +72,7 @@ class StreamFile:
     """How the backbone `tiny` is pre-trained on general text."""
     pretrain: PretrainRecipe
     """How a stage pre-trains."""
-    finetune: FinetuneRecipe = FinetuneRecipe()
+    finetune: FinetuneRecipe = dataclasses.field(default_factory=FinetuneRecipe)
     """How a cell fine-tunes."""
     recipes: dict[Name, RecipeOverlay] = dataclasses.field(default_factory=dict)
     """Other recipes, by name."""

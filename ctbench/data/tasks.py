@@ -106,7 +106,7 @@ class _Encoder:
         self._backend.no_padding()
         self._backend.enable_truncation(max_length, strategy="longest_first")
         self._joins_pairs = tokenizer.sep_token_id is not None
-        self._filler = [token for token in (tokenizer.eos_token_id, tokenizer.sep_token_id, 0) if token is not None][0]
+        self._filler = next(token for token in (tokenizer.eos_token_id, tokenizer.sep_token_id, 0) if token is not None)
 
     def split(self, examples: Sequence[Example], labels: Sequence[str]) -> EncodedSplit:
         numbers = {label: index for index, label in enumerate(labels)}

@@ -84,7 +84,7 @@ class Blocks:
     def __getitem__(self, rows: Rows) -> Rows:
         """Return the rows asked for, [n, T] int64."""
         places = np.asarray(rows, dtype=np.int64)[:, None] * self._width + np.arange(self._width)
-        body = self.file.tokens[places].astype(np.int64)
+        body: Rows = self.file.tokens[places].astype(np.int64)
         if self.cls_id is None:
             return body
         return np.concatenate([np.full((len(body), 1), self.cls_id), body], axis=1)
