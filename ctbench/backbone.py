@@ -21,7 +21,7 @@ from ctbench.batch import Batch, Output, Prompt
 from ctbench.errors import BadConfig, BadData
 from ctbench.families import Role, find_family, require_family
 from ctbench.kernels import ATTENTION, DropoutSource, register_attention, use_cheap_dropout
-from ctbench.passes import Positions, Tap, fixed_options
+from ctbench.passes import Positions, Tap, find_layers, fixed_options, mask_with_prompt
 
 __all__ = ["Backbone", "Batch", "Output", "Prompt"]
 
@@ -67,13 +67,10 @@ class Backbone(nn.Module):
         self.max_length = self._positions.limit
         self._options = fixed_options(model.base_model.forward, is_decoder=objective == "clm")
         self._tap = Tap()
-        layers = self.layers if len(self._layer_lists()) == 1 else []
+        self._layer_path = find_layers(model)
+        layers = [] if self._layer_path is None else self.layers
         self._tap.install(model.base_model, model.get_output_embeddings(), layers)
         use_cheap_dropout(model, self.dropout_source)
-        if model.config.model_type == "modernbert":
-            from ctbench.modernbert import fuse_attention
-
-            fuse_attention(model)
         self._choose_attention()
 
     # What it is
@@ -102,22 +99,21 @@ class Backbone(nn.Module):
     @property
     def num_layers(self) -> int:
         """Number L of layers."""
-        return int(self.model.config.num_hidden_layers)
+        return len(self.layers)
 
     @property
     def layers(self) -> list[nn.Module]:
         """The layers in their order.
 
         Raises:
-            BadConfig: no list of layers, or more than one, has the configured length.
+            BadConfig: the model has no list of layers, or more than one, of the configured length.
         """
-        found = self._layer_lists()
-        if len(found) != 1:
+        if self._layer_path is None:
             raise BadConfig(
-                f"wanted one list of {self.num_layers} layers in '{self.name}' ({self.model.config.model_type}), "
-                f"found {len(found)}; prompts in the layers and parts need it: choose another model"
+                f"the layers of '{self.name}' ({self.model.config.model_type}) cannot be found; prompts in the layers "
+                "and parts need them: choose another model or a method without"
             )
-        return list(found[0][1])
+        return list(self.get_submodule(self._layer_path).children())
 
     @property
     def mask_id(self) -> int:
@@ -200,9 +196,8 @@ class Backbone(nn.Module):
             BadConfig: the family's module names are not known.
         """
         family = require_family(self.model.config.model_type, purpose=f"a method that uses parts ('{role}')")
-        layers = self._layer_lists()
-        prefix = f"model.{self.model.base_model_prefix}.{layers[0][0]}"
-        names = [f"{prefix}.{index}.{path}" for index in range(self.num_layers) for path in family.paths(role)]
+        layers = range(self.num_layers)
+        names = [f"{self._layer_path}.{index}.{path}" for index in layers for path in family.paths(role)]
         return [(name, self.get_submodule(name)) for name in names]
 
     def replace(self, name: str, module: nn.Module) -> None:
@@ -281,32 +276,31 @@ class Backbone(nn.Module):
             tap.reset()
 
     def _inputs(self, batch: Batch, prompt: Prompt | None) -> dict[str, Any]:
-        num_rows, num_tokens = batch.input_ids.shape
+        num_tokens = batch.input_ids.shape[1]
         if self.max_length is not None and num_tokens > self.max_length:
             raise BadData(
                 f"'{self.name}' takes texts of at most {self.max_length} tokens, found {num_tokens}; lower the length"
             )
-        mask = batch.attention_mask
         inputs = dict(self._options)
-        num_prompt = 0 if prompt is None else prompt.length
         if "position_ids" in inputs:
-            inputs["position_ids"] = self._positions.ids(batch, num_prompt)
+            inputs["position_ids"] = self._positions.ids(batch, 0 if prompt is None else prompt.length)
         if prompt is None:
-            return inputs | {"input_ids": batch.input_ids, "attention_mask": mask}
-        vectors = prompt.vectors
-        if vectors.dim() == (3 if prompt.deep else 2):
-            vectors = vectors.expand(num_rows, *vectors.shape)
-        words = self.embed(batch.input_ids)
+            return inputs | {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
+        if prompt.deep and self._layer_path is None:
+            self.layers  # noqa: B018  # says what is wrong
+        self._check_prompt(prompt, len(batch.input_ids))
+        return inputs | {
+            "inputs_embeds": self._tap.put_in_front(prompt, self.embed(batch.input_ids)),
+            "attention_mask": mask_with_prompt(batch, prompt.length),
+        }
+
+    def _check_prompt(self, prompt: Prompt, num_rows: int) -> None:
+        found = tuple(prompt.vectors.shape)
+        wanted = (prompt.length, self.hidden_size if prompt.deep else self.width)
         if prompt.deep:
-            self._tap.layers = vectors
-            front = words.new_zeros(num_rows, num_prompt, words.shape[-1])
-        else:
-            front = vectors.to(words.dtype)
-        self._tap.num_prompt = num_prompt
-        # Decoders take positions that restart, without a mask, for packed texts and hide the prompt: always a mask.
-        text = batch.input_ids.new_ones(num_rows, num_tokens) if mask is None else mask
-        mask = torch.cat([text.new_ones(num_rows, num_prompt), text], dim=1)
-        return inputs | {"inputs_embeds": torch.cat([front, words], dim=1), "attention_mask": mask}
+            wanted = (self.num_layers, *wanted)
+        if found not in (wanted, (num_rows, *wanted)):
+            raise ValueError(f"prompt of shape {found}; wanted {wanted} or {(num_rows, *wanted)}")
 
     def _resolve(self, prompt: Prompt | Tensor | Literal["own"] | None, batch: Batch) -> Prompt | None:
         if isinstance(prompt, str):
@@ -314,10 +308,6 @@ class Backbone(nn.Module):
         if isinstance(prompt, Tensor):
             prompt = Prompt(prompt)
         return None if prompt is None or prompt.length == 0 else prompt
-
-    def _layer_lists(self) -> list[tuple[str, nn.ModuleList]]:
-        lists = [(n, m) for n, m in self.model.base_model.named_modules() if isinstance(m, nn.ModuleList)]
-        return [(name, module) for name, module in lists if len(module) == self.num_layers]
 
     def _tensors(self) -> dict[str, Tensor]:
         unique: dict[int, str] = {}

@@ -126,6 +126,7 @@ class _Pool:
         self.busy: dict[int, Node] = {}
         self.count = count
         self.processes: list[subprocess.Popen[str]] = []
+        self.readers: list[threading.Thread] = []
 
     def run(self) -> None:
         for key, parents in self.waiting.items():
@@ -194,11 +195,14 @@ class _Pool:
 
         def read() -> None:
             assert process.stdout is not None
-            for line in process.stdout:
-                self.replies.put((index, json.loads(line)))
+            with process.stdout as lines:
+                for line in lines:
+                    self.replies.put((index, json.loads(line)))
             self.replies.put((index, None))
 
-        threading.Thread(target=read, daemon=True).start()
+        reader = threading.Thread(target=read, daemon=True)
+        reader.start()
+        self.readers.append(reader)
         return process
 
     def _stop(self) -> None:
@@ -214,6 +218,8 @@ class _Pool:
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+        for reader in self.readers:
+            reader.join(timeout=10)
 
 
 def worker_environment() -> dict[str, str]:

@@ -1,27 +1,23 @@
-"""From a name to a backbone: Hugging Face ids, local folders, and folders that ctbench wrote itself.
-
-Finding and hashing a checkpoint needs neither torch nor transformers, so that plans and keys come quickly.
-"""
+"""From a name to a backbone: Hugging Face ids, local folders, and folders that ctbench wrote itself."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from ctbench.checkpoint import backbone_digest, find_checkpoint
 from ctbench.errors import BadConfig, BadData
 
 if TYPE_CHECKING:
     from ctbench.backbone import Backbone
 
+__all__ = ["backbone_digest", "find_checkpoint", "load_backbone", "load_saved", "quiet", "save_backbone"]
+
 Objective = Literal["mlm", "clm"]
 
-_WANTED = ["config.json", "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "*.model", "*.safetensors*"]
-_VOLATILE = {"transformers_version", "_name_or_path", "name_or_path", "torch_dtype", "dtype", "use_cache"}
 _USUAL_TOKENS = {
     "mask_token": ("[MASK]", "<mask>"),
     "pad_token": ("[PAD]", "<pad>"),
@@ -31,64 +27,6 @@ _USUAL_TOKENS = {
     "eos_token": ("</s>", "<|endoftext|>"),
 }
 _HEAD_SEED = 20231013
-
-
-def find_checkpoint(name: str, *, revision: str | None = None, online: bool = False) -> Path:
-    """Return the folder of a checkpoint: `name` itself, or the local copy of a Hugging Face id.
-
-    Args:
-        name: a folder, or an id like "org/model" or "org/model@revision".
-        revision: branch, tag or commit of an id; the same as "@revision".
-        online: whether the network may be used; otherwise only what was downloaded before.
-
-    Raises:
-        BadConfig: neither a folder with a config.json nor an id that can be had.
-    """
-    folder = Path(name).expanduser()
-    if folder.is_dir():
-        if not (folder / "config.json").is_file():
-            raise BadConfig(f"model folder '{name}' holds no config.json; name the folder of a Hugging Face checkpoint")
-        return folder
-    identifier, _, after = name.partition("@")
-    revision = after or revision
-    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", identifier):
-        raise BadConfig(f"no model '{name}': not an existing folder, nor a Hugging Face id like 'org/model@revision'")
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    try:
-        found = snapshot_download(
-            identifier, revision=revision, local_files_only=not online, allow_patterns=_WANTED, tqdm_class=None
-        )
-    except (OSError, HfHubHTTPError, HFValidationError) as error:
-        advice = "check the id and the network" if online else "add --online to download it, or name a local folder"
-        raise BadConfig(
-            f"no model '{name}': not an existing folder, and not to be had from the Hugging Face "
-            f"{'hub' if online else 'cache'} ({type(error).__name__}); {advice}"
-        ) from None
-    if not (Path(found) / "config.json").is_file():
-        raise BadConfig(f"no model '{name}': its local copy is incomplete; add --online to complete it")
-    return Path(found)
-
-
-def backbone_digest(name: str, *, revision: str | None = None, online: bool = False) -> str:
-    """Return the SHA-256 over weights, configuration and tokenizer of a checkpoint.
-
-    File names, paths and keys of the configuration that do not change a number do not enter.
-
-    Raises:
-        BadConfig: there is no such checkpoint.
-        BadData: it has no weights.
-    """
-    folder = find_checkpoint(name, revision=revision, online=online)
-    total = hashlib.sha256()
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    kept = {key: value for key, value in config.items() if key not in _VOLATILE}
-    total.update(json.dumps(kept, sort_keys=True).encode())
-    for path in [*_tokenizer_files(folder), *_weight_files(folder)]:
-        with path.open("rb") as file:
-            total.update(hashlib.file_digest(file, "sha256").digest())
-    return total.hexdigest()
 
 
 def load_backbone(
@@ -211,18 +149,6 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-def _weight_files(folder: Path) -> list[Path]:
-    files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
-    if not files:
-        raise BadData(f"model folder '{folder.name}' holds no *.safetensors weights; download or convert them first")
-    return files
-
-
-def _tokenizer_files(folder: Path) -> list[Path]:
-    names = ("tokenizer.json",) if (folder / "tokenizer.json").is_file() else ("vocab.json", "merges.txt", "vocab.txt")
-    return [folder / name for name in names if (folder / name).is_file()]
-
-
 def _plain_name(name: str) -> str:
     """Return a name without the path that leads to a folder."""
     path = Path(name).expanduser()
@@ -293,10 +219,13 @@ def _load_model(folder: Path, config: Any, objective: Objective, name: str) -> t
                 output_loading_info=True,
                 local_files_only=True,
                 trust_remote_code=False,
+                use_safetensors=True,
             )
         except Exception as error:  # safetensors and torch raise errors of their own kinds
             reason = str(error).strip().splitlines()[0]
             raise BadData(f"the weights of model '{name}' cannot be loaded: {reason}") from None
+    if model.get_output_embeddings() is None:
+        raise BadConfig(f"model '{name}' ({config.model_type}) has no output embedding to predict tokens with")
     missing = sorted(report["missing_keys"])
     if report["mismatched_keys"]:
         raise BadData(
@@ -305,4 +234,6 @@ def _load_model(folder: Path, config: Any, objective: Objective, name: str) -> t
     inside = [key for key in missing if key.startswith(f"{model.base_model_prefix}.")]
     if inside:
         raise BadData(f"model '{name}' lacks weights that its configuration asks for: {', '.join(inside[:3])}")
-    return model, (f"the checkpoint has no LM head; a new one was made from seed {_HEAD_SEED}",) if missing else ()
+    return model, (
+        f"the checkpoint has no complete LM head; a new one was made from seed {_HEAD_SEED}",
+    ) if missing else ()

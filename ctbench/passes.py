@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ctbench.batch import Batch
+from ctbench.batch import Batch, Prompt
 
 
 class Tap:
@@ -39,6 +39,18 @@ class Tap:
         decoder.register_forward_pre_hook(self._before_decoder)
         for index, layer in enumerate(layers):
             layer.register_forward_pre_hook(functools.partial(self._before_layer, index))
+
+    def put_in_front(self, prompt: Prompt, words: Tensor) -> Tensor:
+        """Return [B, P + T, width] with the prompt, or room for one in the layers, in front of the words."""
+        num_rows = len(words)
+        vectors = prompt.vectors
+        if vectors.dim() == (3 if prompt.deep else 2):
+            vectors = vectors.expand(num_rows, *vectors.shape)
+        self.num_prompt = prompt.length
+        if prompt.deep:
+            self.layers = vectors
+            vectors = words.new_zeros(num_rows, prompt.length, words.shape[-1])
+        return torch.cat([vectors.to(words.dtype), words], dim=1)
 
     def _after_base(self, _module: nn.Module, _args: Any, output: Any) -> Any:
         """Keep the text's hidden states, and hand the head the predicted positions only."""
@@ -88,16 +100,37 @@ class Positions:
         key = (num_prompt, num_tokens, device)
         plain = self._cache.get(key)
         if plain is None:
-            front = torch.arange(num_prompt, device=device)
-            if self.limit is not None:
-                front = front.clamp(max=self.limit - 1)
-            plain = torch.cat([front, torch.arange(num_tokens, device=device)]).unsqueeze(0) + self._first
+            with torch.inference_mode(False):  # what evaluation caches, training must be able to use
+                front = torch.arange(num_prompt, device=device)
+                if self.limit is not None:
+                    front = front.clamp(max=self.limit - 1)
+                plain = torch.cat([front, torch.arange(num_tokens, device=device)]).unsqueeze(0) + self._first
             self._cache[key] = plain
         if batch.attention_mask is None:
             return plain
         # Counted from the mask, so that padding on the left changes nothing either.
         text = (batch.attention_mask.cumsum(1) - 1).clamp(min=0) + self._first
         return torch.cat([plain[:, :num_prompt].expand(len(text), -1), text], dim=1) if num_prompt else text
+
+
+def mask_with_prompt(batch: Batch, num_prompt: int) -> Tensor:
+    """Return [B, P + T] with 1 for the prompt.
+
+    Never None: without a mask, decoders take positions that start again for packed texts and hide the prompt.
+    """
+    mask = torch.ones_like(batch.input_ids) if batch.attention_mask is None else batch.attention_mask
+    return torch.cat([mask.new_ones(len(mask), num_prompt), mask], dim=1)
+
+
+def find_layers(model: Any) -> str | None:
+    """Return the path below a backbone of the one list of layers, or None if it is not clear which list that is."""
+    num_layers = getattr(model.config, "num_hidden_layers", None)
+    lists = [name for name, module in model.named_modules() if _is_list_of(module, num_layers)]
+    return f"model.{lists[0]}" if len(lists) == 1 else None
+
+
+def _is_list_of(module: nn.Module, length: int | None) -> bool:
+    return isinstance(module, nn.ModuleList) and len(module) == length
 
 
 def fixed_options(forward: Callable[..., Any], *, is_decoder: bool) -> dict[str, Any]:

@@ -7,7 +7,6 @@ than chance would give.
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
@@ -47,20 +46,28 @@ def _constant_columns(result: Result) -> Iterator[str]:
 def _equal_stretches(result: Result, signatures: Signatures, column: int) -> Iterator[tuple[int, ...]]:
     """Yield the rows of each stretch of equal scores in `column` that chance does not explain.
 
-    Cells that fine-tune the same LM count once. Two equal cells are enough where several fine-tuning seeds agree.
+    Cells that fine-tune the same LM count once. A stretch of n rows under F fine-tuning seeds is (n - 1) F agreements:
+    2 are enough where every other metric agrees too, 4 where only the scores do.
     """
-    scores = result.matrix[:, column].tolist()
+    matrix = result.matrix[:, column].tolist()
+    scores: dict[int, list[float | None]] = {}
+    for cell in sorted(result.cells, key=lambda cell: cell.finetune_seed):
+        if cell.domain == result.stream.domains[column] and (cell.row, column) in signatures:
+            scores.setdefault(cell.row, []).append(cell.score)
     rows, sources = [], set()
     for row, cells in enumerate(result.plan.cells):
-        if cells[column] not in sources and not math.isnan(scores[row]):
+        if cells[column] not in sources and not math.isnan(matrix[row]):
             rows.append(row)
         sources.add(cells[column])
-    seeds = Counter(cell.row for cell in result.cells if cell.domain == result.stream.domains[column])
-    for _, group in groupby(rows, key=lambda row: (scores[row], signatures.get((row, column)))):
+    for _, group in groupby(rows, key=lambda row: (matrix[row], scores.get(row))):
         stretch = tuple(group)
-        needed = 2 if (stretch[0], column) in signatures and seeds[stretch[0]] >= 2 else 3
-        if len(stretch) >= needed:
+        if (len(stretch) - 1) * len(scores.get(stretch[0], [0])) >= 4:
             yield stretch
+            continue
+        for _, part in groupby(stretch, key=lambda row: signatures.get((row, column))):
+            same = tuple(part)
+            if (len(same) - 1) * len(scores.get(same[0], [0])) >= 2:
+                yield same
 
 
 def _constant_rows(result: Result) -> Iterator[str]:

@@ -21,9 +21,10 @@ def digest(*parts: object) -> str:
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
-def fake_scores(method: str, seed: int, order: int, num_tasks: int, num_seeds: int) -> np.ndarray:
+def fake_scores(method: str, seed: int, order: int, num_tasks: int, num_seeds: int, shape: str) -> np.ndarray:
     """Scores [num_seeds, T+1, T] in [0, 1] with effects of the method, the run and the fine-tuning seed."""
     gain, forget, unseen = SKILLS.get(method, (0.12, 0.03, 0.03))
+    forget = 0.0 if shape == "joint" else forget
     generator = np.random.default_rng(int(digest(method, seed, order)[:12], 16))
     shared = np.random.default_rng(1000 + seed).normal(0, 0.006, size=(num_tasks + 1, num_tasks))
     shared[0] = 0.0
@@ -79,7 +80,7 @@ def fake_record(
     if order:
         domains = tuple(np.random.default_rng(order).permutation(domains).tolist())
     plan = fake_plan(num_tasks, shape, domains)
-    scores = apply_plan(fake_scores(method, seed, order, num_tasks, num_seeds), plan)
+    scores = apply_plan(fake_scores(method, seed, order, num_tasks, num_seeds, shape), plan)
     record = {
         "schema": 1,
         "key": digest(method, seed, order, stream, protocol, precision, changed),
@@ -192,7 +193,7 @@ def fake_cells(record: dict, scores: np.ndarray) -> list[dict]:
                 continue
             for finetune_seed in range(scores.shape[0]):
                 score = float(scores[finetune_seed, row, column])
-                macro = score - 0.01 * (int(digest(names, row, column, finetune_seed)[:6], 16) / 16**6)
+                macro = score - 0.01 * (int(digest(score, column, finetune_seed)[:6], 16) / 16**6)
                 cells.append(
                     {
                         "row": row,

@@ -1,0 +1,86 @@
+"""Find and hash a checkpoint without torch or transformers, so that plans and keys come quickly."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from pathlib import Path
+
+from ctbench.errors import BadConfig, BadData
+
+_WANTED = ["config.json", "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "*.model", "*.safetensors*"]
+_VOLATILE = {"transformers_version", "_name_or_path", "name_or_path", "torch_dtype", "dtype", "use_cache"}
+
+
+def find_checkpoint(name: str, *, revision: str | None = None, online: bool = False) -> Path:
+    """Return the folder of a checkpoint: `name` itself, or the local copy of a Hugging Face id.
+
+    Args:
+        name: a folder, or an id like "org/model" or "org/model@revision".
+        revision: branch, tag or commit of an id; the same as "@revision".
+        online: whether the network may be used; otherwise only what was downloaded before.
+
+    Raises:
+        BadConfig: neither a folder with a config.json nor an id that can be had.
+    """
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise BadConfig(f"model folder '{name}' holds no config.json; name the folder of a Hugging Face checkpoint")
+        return folder
+    identifier, _, after = name.partition("@")
+    revision = after or revision
+    if not re.fullmatch(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?", identifier):
+        raise BadConfig(f"no model '{name}': not an existing folder, nor a Hugging Face id like 'org/model@revision'")
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        found = snapshot_download(
+            identifier, revision=revision, local_files_only=not online, allow_patterns=_WANTED, tqdm_class=None
+        )
+    except (OSError, HfHubHTTPError, HFValidationError) as error:
+        advice = "check the id and the network" if online else "add --online to download it, or name a local folder"
+        raise BadConfig(
+            f"no model '{name}': not an existing folder, and not to be had from the Hugging Face "
+            f"{'hub' if online else 'cache'} ({type(error).__name__}); {advice}"
+        ) from None
+    if not (Path(found) / "config.json").is_file():
+        raise BadConfig(f"no model '{name}': its local copy is incomplete; add --online to complete it")
+    return Path(found)
+
+
+def backbone_digest(name: str, *, revision: str | None = None, online: bool = False) -> str:
+    """Return the SHA-256 over weights, configuration and tokenizer of a checkpoint.
+
+    File names, paths and keys of the configuration that do not change a number do not enter.
+
+    Raises:
+        BadConfig: there is no such checkpoint.
+        BadData: it has no weights.
+    """
+    folder = find_checkpoint(name, revision=revision, online=online)
+    total = hashlib.sha256()
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    kept = {key: value for key, value in config.items() if key not in _VOLATILE}
+    total.update(json.dumps(kept, sort_keys=True).encode())
+    for path in [*_tokenizer_files(folder), *_weight_files(folder)]:
+        with path.open("rb") as file:
+            total.update(hashlib.file_digest(file, "sha256").digest())
+    return total.hexdigest()
+
+
+def _weight_files(folder: Path) -> list[Path]:
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        raise BadData(
+            f"model folder '{folder.name}' holds no *.safetensors weights (pickled *.bin files are not read); "
+            "convert them with save_pretrained"
+        )
+    return files
+
+
+def _tokenizer_files(folder: Path) -> list[Path]:
+    names = ("tokenizer.json",) if (folder / "tokenizer.json").is_file() else ("vocab.json", "merges.txt", "vocab.txt")
+    return [folder / name for name in names if (folder / name).is_file()]

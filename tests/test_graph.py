@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import dataclasses
+
+from ctbench.graph import Node, in_order
+from small_streams import spec_of, write_method, write_stream
+
+
+def node(identity, parents=(), how=None):
+    return Node(kind="stage", identity=identity, how=how or {}, parents=parents)
+
+
+def test_key_depends_on_identity_and_parents_and_not_on_where_things_lie():
+    first = node({"a": 1})
+    assert node({"a": 1}, how={"path": "elsewhere"}).key == first.key
+    assert node({"a": 2}).key != first.key
+    assert node({"a": 1}, parents=(first,)).key != first.key
+
+
+def test_in_order_puts_parents_first_and_each_node_once():
+    base = node({"base": 1})
+    left, right = node({"left": 1}, (base,)), node({"right": 1}, (base,))
+    assert [n.key for n in in_order([right, left])] == [n.key for n in (base, right, left)]
+
+
+def test_methods_share_the_base_row_0_and_nothing_else(tmp_path):
+    stream = write_stream(tmp_path)
+    naive, replay = spec_of(stream, "naive"), spec_of(stream, "replay")
+    shared = {n.key for n in naive.nodes} & {n.key for n in replay.nodes}
+    expected = {naive.base.key, naive.losses[0].key} | {cell.key for (source, *_), cell in naive.cells.items() if source == 0}
+    assert shared == expected
+
+
+def test_a_moved_stream_keeps_its_keys_and_an_edited_recipe_does_not(tmp_path):
+    first = spec_of(write_stream(tmp_path))
+    (tmp_path / "elsewhere").mkdir()
+    moved = spec_of(write_stream(tmp_path / "elsewhere"))
+    assert {n.key for n in first.nodes} == {n.key for n in moved.nodes}
+    edited = spec_of(write_stream(tmp_path, "edited", mask_fraction="0.2"))
+    assert edited.base.key == first.base.key
+    assert not {n.key for n in edited.stages} & {n.key for n in first.stages}
+
+
+def test_editing_a_method_file_changes_its_stages_and_cells_but_not_base_or_row_0(tmp_path):
+    stream = write_stream(tmp_path)
+    body = "def after_step(self, stage):\n    pass"
+    before = spec_of(stream, str(write_method(tmp_path, body)))
+    after = spec_of(stream, str(write_method(tmp_path, body.replace("pass", "return None"))))
+    assert before.base.key == after.base.key
+    for key, cell in before.cells.items():
+        assert (cell.key == after.cells[key].key) == (key[0] == 0)
+    assert all(a.key != b.key for a, b in zip(before.stages, after.stages, strict=True))
+
+
+def test_seed_varies_stages_and_not_the_base(tmp_path):
+    stream = write_stream(tmp_path)
+    zero, one = spec_of(stream, seed=0), spec_of(stream, seed=1)
+    assert zero.base.key == one.base.key
+    assert zero.stages[0].key != one.stages[0].key
+    assert zero.key != one.key
+
+
+def test_spec_is_plain_json(tmp_path):
+    import json
+
+    run = spec_of(write_stream(tmp_path), "hyperprompt")
+    for each in run.nodes:
+        assert json.loads(json.dumps(each.spec())) == each.spec()
+    assert dataclasses.is_dataclass(run)

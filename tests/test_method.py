@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import pytest
+
+from ctbench.errors import BadConfig, BadPlugin, UnknownName
+from ctbench.method import Method, configure, hyper
+from ctbench.plugins import describe_method, find_plugin, find_plugins, get_method, source_digest
+from small_streams import write_method
+
+
+class Sample(Method):
+    share: float = hyper(0.5, low=0.0, high=1.0)
+    """A share."""
+    count: int = hyper(3, low=1)
+    """A count."""
+    flag: bool = hyper(True)
+    """A flag."""
+    word: str = hyper("a", choices=("a", "b"))
+    """A word."""
+
+
+def test_settings_take_whole_numbers_for_numbers():
+    assert configure(Sample, "sample", {"share": 1}).settings() == {"share": 1.0, "count": 3, "flag": True, "word": "a"}
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("share", -0.1, "from 0.0 to 1.0"),
+        ("share", float("nan"), "finite"),
+        ("share", "much", "a number"),
+        ("count", 0, "at least 1"),
+        ("count", 2.5, "a whole number"),
+        ("count", True, "a whole number"),
+        ("flag", 1, "true or false"),
+        ("word", "c", "'a', 'b'"),
+    ],
+)
+def test_bad_setting_is_refused_with_field_value_and_range(key, value, words):
+    with pytest.raises(BadConfig, match=words) as caught:
+        configure(Sample, "sample", {key: value})
+    assert f"method.{key}" in str(caught.value)
+
+
+def test_unknown_setting_gets_a_suggestion():
+    with pytest.raises(UnknownName, match="did you mean 'share'"):
+        configure(Sample, "sample", {"shar": 1})
+
+
+def test_method_is_frozen_and_final():
+    with pytest.raises(AttributeError):
+        Sample().share = 0.1
+    with pytest.raises(BadPlugin, match="final"):
+
+        class Deeper(Sample):
+            pass
+
+
+def test_listing_reads_names_and_fields_without_importing():
+    plugins = find_plugins("method")
+    assert {"naive", "replay", "hyperprompt"} <= set(plugins)
+    described = describe_method(plugins["replay"])
+    assert described.paper == "arXiv:2403.08763"
+    assert described.traits == {"stores_text": True}
+    assert described.fields[0].name == "replay_fraction"
+    assert described.fields[0].help.startswith("Share of each batch")
+
+
+def test_every_setting_of_every_method_has_a_help_text():
+    for plugin in find_plugins("method").values():
+        described = describe_method(plugin)
+        assert described.summary, plugin.name
+        assert all(field.help for field in described.fields), plugin.name
+
+
+def test_unknown_method_gets_a_suggestion():
+    with pytest.raises(UnknownName, match="did you mean 'naive'"):
+        get_method("naiv")
+
+
+def test_digest_ignores_docstrings_and_comments_but_not_code(tmp_path):
+    def digest(body):
+        return source_digest(find_plugin("method", str(write_method(tmp_path, body))))
+
+    first = digest('x: float = hyper(1.0)\n"""One help."""')
+    assert digest('x: float = hyper(1.0)  # why\n"""Another help."""') == first
+    assert digest('x: float = hyper(2.0)\n"""One help."""') != first
+
+
+@pytest.mark.parametrize("body", ["def f(:", "x: int = nothing"])
+def test_broken_file_is_one_line_that_names_it(tmp_path, body):
+    with pytest.raises(BadPlugin, match="mine") as caught:
+        get_method(str(write_method(tmp_path, body)))
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_file_is_refused():
+    with pytest.raises(BadPlugin, match=r"no method file 'nowhere\.py'"):
+        find_plugin("method", "nowhere.py")

@@ -1,0 +1,157 @@
+"""The whole path on a small stream: matrix, store, workers, resuming, what an edited method recomputes."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from ctbench.compute import Workshop, load_progress
+from ctbench.errors import RunFailed
+from ctbench.launch import missing
+from ctbench.run import run
+from ctbench.store import Store, home
+from small_streams import spec_of, write_method, write_stream
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A stream, and a store that the tests of this file share."""
+    folder = tmp_path_factory.mktemp("run")
+    write_stream(folder)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def shared_home(place, monkeypatch):
+    monkeypatch.setenv("CTBENCH_HOME", str(place / "home"))
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+
+
+def go(place, method="naive", workers=0, **options):
+    said: list[str] = []
+    todo: list = []
+
+    def listen(nodes):
+        todo.extend(nodes)
+        return lambda event: None
+
+    stream = str(place / "small.toml")
+    found = run(
+        method=method, stream=stream, results=place / "results", workers=workers, say=said.append, listen=listen, **options
+    )
+    return found[0], todo, said
+
+
+def test_run_gives_matrix_losses_metrics_and_cost(place):
+    result, _, said = go(place, control=True)
+    assert result.matrix.shape == result.lm_loss.shape == (3, 2)
+    assert np.isfinite(result.matrix).all()
+    assert np.isfinite(result.lm_loss).all()
+    assert result.metrics["F_Acc"] == pytest.approx(result.matrix[2].mean())
+    assert result.cost.tokens == 2 * 30 * 8 * 32
+    assert result.cost.forward_tokens == result.cost.tokens
+    assert result.cost.added_parameters == result.cost.stored_bytes == 0
+    assert result.control.tokens == result.cost.tokens
+    assert len(result.cells) == 3 * 2 * 2
+    assert result.not_comparable == ("stream small is not registered",)
+    assert said[0].startswith("new: ")
+
+
+def test_stage_lowers_the_loss_of_its_domain(place):
+    result, *_ = go(place)
+    assert (np.diagonal(result.lm_loss[1:]) < result.lm_loss[0]).all()
+
+
+def test_second_run_computes_nothing_and_keeps_the_file(place):
+    first, *_ = go(place)
+    again, todo, said = go(place)
+    assert todo == []
+    assert said[0].startswith("same: ")
+    assert np.array_equal(first.matrix, again.matrix)
+
+
+def test_second_method_recomputes_neither_base_nor_row_0(place):
+    go(place)
+    _, todo, _ = go(place, "replay")
+    assert {node.kind for node in todo} == {"stage", "loss", "cell"}
+    assert len(todo) == 2 + 2 + 8
+
+
+def test_two_stores_and_two_workers_give_the_same_bits(place, tmp_path, monkeypatch):
+    first, *_ = go(place, "hyperprompt")
+    monkeypatch.setenv("CTBENCH_HOME", str(tmp_path / "other"))
+    second, todo, _ = go(place, "hyperprompt", workers=2)
+    assert len(todo) > 12
+    assert np.array_equal(first.matrix, second.matrix)
+    assert np.array_equal(first.lm_loss, second.lm_loss)
+    assert [stage.weights_digest for stage in first.stages] == [stage.weights_digest for stage in second.stages]
+    assert len({stage.weights_digest for stage in first.stages}) == 2
+
+
+def test_failing_method_ends_the_run_with_its_reason_and_loses_nothing(place, tmp_path):
+    go(place)
+    bad = write_method(tmp_path, "def loss(self, stage, batch):\n    raise KeyError('oops')")
+    before = {path for path in (home() / "store").rglob("record.json")}
+    for workers in (0, 1):
+        with pytest.raises(RunFailed, match="stage 1.*oops"):
+            go(place, str(bad), workers=workers)
+    assert {path for path in (home() / "store").rglob("record.json")} == before
+
+
+@pytest.mark.parametrize("method", ["naive", "replay", "hyperprompt"])
+def test_interrupted_stage_goes_on_as_if_it_had_not_been(place, method, tmp_path):
+    """Bit for bit, weights and memory; the interruption is an exception in the middle of the stage."""
+    expanded = spec_of(place / "small.toml", method, seed=3)
+    whole = Store(tmp_path / "whole")
+    broken = Store(tmp_path / "broken")
+    for store in (whole, broken):
+        workshop = Workshop(store, home() / "corpora", save_seconds=0.0)
+        workshop.compute(expanded.base.spec())
+        workshop.compute(expanded.stages[0].spec())
+
+    class Killed(Exception):
+        pass
+
+    def kill(step, num_steps, loss):
+        if step == 20:
+            raise Killed
+
+    spec = expanded.stages[1].spec()
+    with pytest.raises(Killed):
+        Workshop(broken, home() / "corpora", save_seconds=0.0).compute(spec, kill)
+    assert load_progress(broken, broken.partial(spec["key"])).step == 10
+    for store in (whole, broken):
+        Workshop(store, home() / "corpora").compute(spec)
+    records = [store.record(spec["key"]) for store in (whole, broken)]
+    assert records[0]["weights_digest"] == records[1]["weights_digest"]
+    assert records[0]["losses"] == records[1]["losses"]
+    assert records[0]["forward_tokens"] == records[1]["forward_tokens"]
+    folders = [store.folder(spec["key"]) for store in (whole, broken)]
+    assert (folders[0] / "memory.json").read_bytes() == (folders[1] / "memory.json").read_bytes()
+    assert not broken.partial(spec["key"]).exists()
+
+
+def test_a_node_that_depends_on_a_missing_one_brings_it_along(place, tmp_path):
+    expanded = spec_of(place / "small.toml")
+    todo = missing([expanded.cells[2, "domain-1", 0]], Store(tmp_path))
+    assert [node.kind for node in todo] == ["base", "stage", "stage", "cell"]
+
+
+def test_result_names_no_path(place):
+    result, *_ = go(place)
+    assert str(place) not in json.dumps(result.record())
+
+
+def test_joint_style_plan_leaves_rows_empty(place, tmp_path):
+    body = """
+def plan(self, stream):
+    from ctbench.plan import Plan
+    return Plan(stages=(stream.names,), parents=(0,), cells=((0, 0), (None, None), (1, 1)))
+"""
+    result, *_ = go(place, str(write_method(tmp_path, body.strip(), "union")))
+    assert np.isnan(result.matrix[1]).all()
+    assert result.metrics["A_Acc"] is None
+    assert result.metrics["F_Acc"] is not None
+    assert result.stages[0].tokens == 2 * 30 * 8 * 32
