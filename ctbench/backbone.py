@@ -72,6 +72,7 @@ class Backbone(nn.Module):
         self._tap.install(model.base_model, model.get_output_embeddings(), layers)
         use_cheap_dropout(model, self.dropout_source)
         self._choose_attention()
+        self.train(model.training)
 
     # What it is
 
@@ -296,9 +297,9 @@ class Backbone(nn.Module):
 
     def _check_prompt(self, prompt: Prompt, num_rows: int) -> None:
         found = tuple(prompt.vectors.shape)
-        wanted = (prompt.length, self.hidden_size if prompt.deep else self.width)
+        wanted: tuple[int, ...] = (prompt.length, self.width)
         if prompt.deep:
-            wanted = (self.num_layers, *wanted)
+            wanted = (self.num_layers, prompt.length, self.hidden_size)
         if found not in (wanted, (num_rows, *wanted)):
             raise ValueError(f"prompt of shape {found}; wanted {wanted} or {(num_rows, *wanted)}")
 

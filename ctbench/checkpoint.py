@@ -57,12 +57,15 @@ def backbone_digest(name: str, *, revision: str | None = None, online: bool = Fa
     File names, paths and keys of the configuration that do not change a number do not enter.
 
     Raises:
-        BadConfig: there is no such checkpoint.
+        BadConfig: there is no such checkpoint, or its configuration cannot be read.
         BadData: it has no weights.
     """
     folder = find_checkpoint(name, revision=revision, online=online)
     total = hashlib.sha256()
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BadConfig(f"config.json of model '{name}' is no JSON: {error}") from None
     kept = {key: value for key, value in config.items() if key not in _VOLATILE}
     total.update(json.dumps(kept, sort_keys=True).encode())
     for path in [*_tokenizer_files(folder), *_weight_files(folder)]:

@@ -96,6 +96,7 @@ def load_saved(folder: Path) -> Backbone:
     Raises:
         BadData: a file is missing or broken.
     """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
     from transformers import AutoConfig, PreTrainedTokenizerFast
     from transformers.initialization import no_init_weights
@@ -112,7 +113,7 @@ def load_saved(folder: Path) -> Backbone:
                 model = model_class(about["objective"]).from_config(config)
             model.tie_weights()  # left out together with the initialisation
             tokenizer = PreTrainedTokenizerFast(tokenizer_file=tokenizer_file, **about["special_tokens"])
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise BadData(f"backbone folder '{folder.name}' is broken ({error}); remove it and run again") from None
     backbone = Backbone(
         model.eval(),

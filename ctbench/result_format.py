@@ -75,11 +75,11 @@ def parse(data: bytes, name: str) -> Result:
 def _diagnose(data: bytes, error: ValidationError) -> str:
     """Say in one line why `data` is no result of this schema."""
     try:
-        content = json.loads(data)
+        content = json.loads(data.decode())
     except UnicodeDecodeError as problem:
         return f"corrupt: not UTF-8 (byte {problem.start})"
     except json.JSONDecodeError as problem:
-        kind = "truncated" if problem.pos >= len(data.decode().rstrip()) - 1 or b"}" not in data[-3:] else "corrupt"
+        kind = "corrupt" if data.rstrip().endswith(b"}") else "truncated"
         return f"{kind}: not complete JSON (line {problem.lineno}, column {problem.colno})"
     except RecursionError:
         return "foreign: nested too deeply for a result"

@@ -7,15 +7,21 @@ import dataclasses
 import os
 import platform
 import subprocess
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from ctbench import metrics
+from ctbench.data.schema import SyntheticText
+from ctbench.data.sources import read_texts
+from ctbench.data.stream import Stream
+from ctbench.data.tasks import check_task
 from ctbench.expand import Expander, Job, Run
 from ctbench.findings import find
 from ctbench.graph import plain
@@ -26,6 +32,7 @@ from ctbench.results import Result, check_writable, result_from, write_result
 from ctbench.store import Store, home
 
 Listener = Callable[[Event], None]
+MAX_CHECKED_DOCUMENTS = 200_000
 
 
 def run(
@@ -65,6 +72,8 @@ def run(
     runs = [expander.run(seed) for seed in seeds]
     store = Store(home() / "store")
     todo = missing([node for each in runs for node in each.nodes], store)
+    if todo:
+        check_data(expander.stream)
     count = auto_workers(todo) if workers is None else workers
     hear = listen(todo) if listen is not None and todo else _ignore
     launch(todo, store, home() / "corpora", workers=count, listen=hear)
@@ -75,6 +84,23 @@ def run(
         say(f"{written.status}: {written.path}")
         found.append(result)
     return found
+
+
+def check_data(stream: Stream) -> None:
+    """Read every end task and the beginning of every text, so that a bad file is found before anything is computed.
+
+    Texts of up to `MAX_CHECKED_DOCUMENTS` documents are read whole; a later fault in a longer one stops its packing.
+
+    Raises:
+        BadData: with file and line where there are some.
+    """
+    for domain in stream.domains:
+        check_task(stream, domain)
+    sources = [(domain.text, domain.name) for domain in stream.domains]
+    sources += [(domain.held_out, domain.name) for domain in stream.domains if domain.held_out is not None]
+    for source, name in [*sources, *([(stream.general, None)] if stream.general is not None else [])]:
+        if not isinstance(source, SyntheticText):
+            deque(islice(read_texts(stream, source, domain=name), MAX_CHECKED_DOCUMENTS), maxlen=0)
 
 
 def _ignore(_event: Event) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import sys
 from pathlib import Path
 from typing import Any
 
 import torch
+from small_streams import write_stream
 
 from ctbench.backbone import Backbone
 from ctbench.data.settings import PretrainRecipe
@@ -16,11 +18,10 @@ from ctbench.data.tokens import Blocks, pack
 from ctbench.device import isolated
 from ctbench.memory import Tree
 from ctbench.method import Method
-from ctbench.plugins import get_method, get_stream
+from ctbench.plugins import find_plugin, get_method, get_stream, load_class
 from ctbench.pretrain import Trainer
 from ctbench.stage import Stage
 from ctbench.tiny import build_tiny
-from small_streams import write_stream
 
 LENGTH, BATCH, SEED = 16, 4, 0
 RECIPE = PretrainRecipe(
@@ -129,3 +130,8 @@ def same_state(one: Backbone, other: Backbone) -> bool:
 def naive() -> Method:
     """Return the method that all weights of 0 must equal."""
     return get_method("naive")
+
+
+def module_of(name: str) -> Any:
+    """Return the module of a method, for tests of the functions beside its class."""
+    return sys.modules[load_class(find_plugin("method", name)).__module__]

@@ -2,8 +2,9 @@ from __future__ import annotations
 
 import dataclasses
 
-from ctbench.graph import Node, in_order
 from small_streams import spec_of, write_method, write_stream
+
+from ctbench.graph import Node, in_order
 
 
 def node(identity, parents=(), how=None):
@@ -27,7 +28,9 @@ def test_methods_share_the_base_row_0_and_nothing_else(tmp_path):
     stream = write_stream(tmp_path)
     naive, replay = spec_of(stream, "naive"), spec_of(stream, "replay")
     shared = {n.key for n in naive.nodes} & {n.key for n in replay.nodes}
-    expected = {naive.base.key, naive.losses[0].key} | {cell.key for (source, *_), cell in naive.cells.items() if source == 0}
+    expected = {naive.base.key, naive.losses[0].key} | {
+        cell.key for (source, *_), cell in naive.cells.items() if source == 0
+    }
     assert shared == expected
 
 

@@ -58,4 +58,7 @@ def test_replaced_rows_carry_their_own_predictions():
 
 def test_purposes_are_separate_streams_and_scope_has_no_order():
     assert seed_from(0, ["a", "b"], "x") == seed_from(0, ["b", "a"], "x")
-    assert len({seed_from(0, ["a"], "x"), seed_from(1, ["a"], "x"), seed_from(0, ["b"], "x"), seed_from(0, ["a"], "y")}) == 4
+    assert (
+        len({seed_from(0, ["a"], "x"), seed_from(1, ["a"], "x"), seed_from(0, ["b"], "x"), seed_from(0, ["a"], "y")})
+        == 4
+    )

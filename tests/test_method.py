@@ -1,11 +1,11 @@
 from __future__ import annotations
 
 import pytest
+from small_streams import write_method
 
 from ctbench.errors import BadConfig, BadPlugin, UnknownName
 from ctbench.method import Method, configure, hyper
 from ctbench.plugins import describe_method, find_plugin, find_plugins, get_method, source_digest
-from small_streams import write_method
 
 
 class Sample(Method):

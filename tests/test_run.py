@@ -6,13 +6,13 @@ import json
 
 import numpy as np
 import pytest
+from small_streams import spec_of, write_method, write_stream
 
 from ctbench.compute import Workshop, load_progress
 from ctbench.errors import RunFailed
 from ctbench.launch import missing
 from ctbench.run import run
 from ctbench.store import Store, home
-from small_streams import spec_of, write_method, write_stream
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,13 @@ def go(place, method="naive", workers=0, **options):
 
     stream = str(place / "small.toml")
     found = run(
-        method=method, stream=stream, results=place / "results", workers=workers, say=said.append, listen=listen, **options
+        method=method,
+        stream=stream,
+        results=place / "results",
+        workers=workers,
+        say=said.append,
+        listen=listen,
+        **options,
     )
     return found[0], todo, said
 
@@ -93,11 +99,11 @@ def test_two_stores_and_two_workers_give_the_same_bits(place, tmp_path, monkeypa
 def test_failing_method_ends_the_run_with_its_reason_and_loses_nothing(place, tmp_path):
     go(place)
     bad = write_method(tmp_path, "def loss(self, stage, batch):\n    raise KeyError('oops')")
-    before = {path for path in (home() / "store").rglob("record.json")}
+    before = set((home() / "store").rglob("record.json"))
     for workers in (0, 1):
-        with pytest.raises(RunFailed, match="stage 1.*oops"):
+        with pytest.raises(RunFailed, match=r"stage 1.*oops"):
             go(place, str(bad), workers=workers)
-    assert {path for path in (home() / "store").rglob("record.json")} == before
+    assert set((home() / "store").rglob("record.json")) == before
 
 
 @pytest.mark.parametrize("method", ["naive", "replay", "hyperprompt"])

@@ -13,9 +13,14 @@ KEY = "ab" * 32
 
 def test_node_appears_whole_or_not_at_all(tmp_path):
     store = Store(tmp_path)
-    with pytest.raises(RuntimeError), store.writing(KEY, {"x": 1}) as folder:
-        (folder / "half.txt").write_text("half")
-        raise RuntimeError("killed")
+
+    def write_half() -> None:
+        with store.writing(KEY, {"x": 1}) as folder:
+            (folder / "half.txt").write_text("half")
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        write_half()
     assert not store.has(KEY)
     assert not list(tmp_path.rglob("half.txt"))
     with store.writing(KEY, {"x": 1}):

@@ -69,6 +69,27 @@ def encode_task(stream: Stream, domain: Domain, tokenizer: Any, *, max_length: i
     Raises:
         BadData: an unreadable file, a label that no training example has, fewer than two labels.
     """
+    train, validation, test, labels = check_task(stream, domain)
+    encoder = _Encoder(tokenizer, max_length)
+    most_frequent = Counter(sorted(example.label for example in train)).most_common(1)[0][0]
+    return TaskData(
+        labels=labels,
+        train=encoder.split(train, labels),
+        validation=encoder.split(validation, labels) if validation else None,
+        test=encoder.split(test, labels),
+        majority=sum(example.label == most_frequent for example in test) / len(test),
+    )
+
+
+def check_task(stream: Stream, domain: Domain) -> tuple[list[Example], list[Example], list[Example], tuple[str, ...]]:
+    """Read an end task and make sure that it can be learned and scored.
+
+    Returns:
+        Training, validation and test examples, and the labels.
+
+    Raises:
+        BadData: as `encode_task`.
+    """
     train = read_examples(stream, domain, "train")
     validation = read_examples(stream, domain, "validation")
     test = read_examples(stream, domain, "test")
@@ -85,15 +106,7 @@ def encode_task(stream: Stream, domain: Domain, tokenizer: Any, *, max_length: i
             )
     if not test:
         raise BadData(f"{whose}: no test examples")
-    encoder = _Encoder(tokenizer, max_length)
-    most_frequent = Counter(sorted(example.label for example in train)).most_common(1)[0][0]
-    return TaskData(
-        labels=labels,
-        train=encoder.split(train, labels),
-        validation=encoder.split(validation, labels) if validation else None,
-        test=encoder.split(test, labels),
-        majority=sum(example.label == most_frequent for example in test) / len(test),
-    )
+    return train, validation, test, labels
 
 
 class _Encoder:

@@ -1,148 +1,299 @@
-"""The leaderboard: one row per method and settings, means over runs, one table per stream and protocol."""
+"""The leaderboard of one group: a row per method, with intervals, ranks, costs, and comparisons on request."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
-from ctbench.errors import UnknownName
-from ctbench.metrics import METRICS
+from ctbench.errors import BadConfig, UnknownName
+from ctbench.findings import find_across, known_findings
+from ctbench.metrics import Array, compute, get_metric
+from ctbench.report.groups import UNREGISTERED_MARK, Entry, Group, Run
 from ctbench.schema import Result
+from ctbench.statistics import Interval, PairedTest, Spread, mean_interval, paired_tests, ranks, standings, tell_apart
 
-DEFAULT_METRICS = ("A_Acc", "O_Acc", "F_Acc", "FWT_all", "forgetting", "anytime")
+DEFAULT_METRICS = ("anytime", "A_Acc", "O_Acc", "F_Acc", "FWT_all", "forgetting")
 COSTS = ("tokens", "forward_tokens", "seconds", "peak_memory_bytes", "added_parameters", "stored_bytes")
+TRAITS = ("stores_text", "needs_domain", "grows")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What a table should answer.
+
+    Args:
+        metrics: the columns; the first one orders and ranks the rows.
+        against: compare every entry with this one.
+        planned: one comparison (first, second) declared beforehand; tested on the first metric, without correction.
+        partial: take means over incomplete sets of cells or runs, and mark them.
+        confidence: of all intervals, in (0, 1); 1 - confidence is the level of the tests.
+    """
+
+    metrics: tuple[str, ...] = DEFAULT_METRICS
+    against: str | None = None
+    planned: tuple[str, str] | None = None
+    partial: bool = False
+    confidence: float = 0.95
+
+    def __post_init__(self) -> None:
+        """Check names and ranges.
+
+        Raises:
+            UnknownName: no such metric.
+            BadConfig: no metric, or a confidence out of range.
+        """
+        for name in self.metrics:
+            get_metric(name)
+        if not self.metrics:
+            raise BadConfig("at least one metric is needed")
+        if not 0.5 <= self.confidence < 1:
+            raise BadConfig(f"confidence is {self.confidence}; allowed: from 0.5 to below 1, such as 0.95")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
-    """A metric over the runs of a row; `mean` is None where a run lacks it, `deviation` where there is one run."""
+    """One metric of one entry over its runs.
 
-    mean: float | None
-    deviation: float | None
-    n: int
+    Args:
+        values: by run; NaN where the metric is not defined.
+        mean: mean over seeds first, then over orders; NaN where that is refused.
+        interval: over the runs, with their standard deviation.
+        rank: 1 + the number of entries that are better beyond the interval; None where there is nothing to compare.
+        wins: entries that are worse beyond the interval.
+        ties: entries whose interval of the difference covers 0.
+        losses: entries that are better beyond the interval.
+        is_best: better than every other entry beyond the interval.
+        is_partial: a mean over an incomplete set, as `partial` allows.
+    """
+
+    values: dict[Run, float]
+    mean: float
+    interval: Interval
+    rank: int | None = None
+    wins: int = 0
+    ties: int = 0
+    losses: int = 0
+    is_best: bool = False
+    is_partial: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """A method with its settings.
+    """One entry of the leaderboard; `spread` tells pre-training from fine-tuning variance of the first metric."""
 
-    Args:
-        method: its name.
-        changed: settings that were given by hand.
-        seeds: the run seeds behind it.
-        scores: by metric.
-        cost: means over runs.
-        traits: those that hold.
-        num_findings: of all its runs.
-    """
-
-    method: str
-    changed: dict[str, Any]
-    seeds: tuple[int, ...]
+    entry: Entry
     scores: dict[str, Score]
-    cost: dict[str, float | None]
+    spread: Spread
+    cost: dict[str, float]
     traits: tuple[str, ...]
-    num_findings: int
+    findings: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contrast:
+    """One comparison of two entries in one metric; `test` is oriented so that positive means the first is better."""
+
+    metric: str
+    first: str
+    second: str
+    test: PairedTest
+    is_planned: bool = False
+
+    @property
+    def difference(self) -> tuple[float, float, float]:
+        """First minus second in the metric's own direction: mean, lower limit, upper limit."""
+        found = self.test.difference
+        if get_metric(self.metric).better == "higher":
+            return found.mean, found.low, found.high
+        return -found.mean, -found.high, -found.low
 
 
 @dataclass(frozen=True, kw_only=True)
 class Board:
-    """The rows that may be compared with each other.
+    """The leaderboard of one group, best first by the first metric."""
 
-    Args:
-        stream: its name and version.
-        backbone: name of the backbone.
-        precision: of the pre-training loop.
-        protocol: what all rows share.
-        reasons: why these runs stand off the main leaderboard; empty for the main one.
-        rows: best first by the first metric.
-    """
-
-    stream: str
-    backbone: str
-    precision: str
-    protocol: str
-    reasons: tuple[str, ...]
+    group: Group
+    question: Question
     rows: tuple[Row, ...]
+    contrasts: tuple[Contrast, ...]
+    notes: tuple[str, ...]
 
 
-def leaderboards(
-    results: Iterable[Result], *, metrics: Sequence[str] = DEFAULT_METRICS, everything: bool = False
-) -> list[Board]:
-    """Return a board per stream and protocol.
-
-    Args:
-        results: runs.
-        metrics: names of the columns; the first one orders the rows.
-        everything: whether runs that are not comparable get boards of their own, or are left out.
+def make_board(group: Group, question: Question) -> Board:
+    """Return the leaderboard of `group`.
 
     Raises:
-        UnknownName: no such metric.
+        BadConfig: if a method to compare with is not one entry of it.
     """
-    for name in metrics:
-        if name not in METRICS:
-            raise UnknownName("metric", name, METRICS, hint="ctbench compare --explain")
-    groups: dict[tuple[str, str, tuple[str, ...]], list[Result]] = {}
-    for result in results:
-        if everything or not result.not_comparable:
-            groups.setdefault((result.stream.name, result.protocol, result.not_comparable), []).append(result)
-    return [_board(group, metrics) for _, group in sorted(groups.items(), key=lambda item: (bool(item[0][2]), item[0]))]
-
-
-def _board(results: list[Result], metrics: Sequence[str]) -> Board:
-    groups: dict[tuple[str, str, int, str], list[Result]] = {}
-    for result in results:
-        settings = json.dumps(result.method.settings, sort_keys=True)
-        groups.setdefault((result.method.name, settings, result.method.version, result.method.digest), []).append(
-            result
+    scores = {name: _scores(group.entries, name, question) for name in question.metrics}
+    first = question.metrics[0]
+    rows = [
+        Row(
+            entry=entry,
+            scores={name: scores[name][index] for name in question.metrics},
+            spread=_spread(entry, first, question.partial),
+            cost={name: _cost(entry, name) for name in COSTS},
+            traits=tuple(trait for trait in TRAITS if getattr(entry.first.method.traits, trait)),
+            findings=tuple(_findings(entry)),
         )
-    rows = [_row(group, metrics) for group in groups.values()]
-    sign = 1 if METRICS[metrics[0]].better == "higher" else -1
-    rows.sort(key=lambda row: (-sign * _or_least(row.scores[metrics[0]].mean, sign), row.method))
-    first = results[0]
+        for index, entry in enumerate(group.entries)
+    ]
+    sign = _sign(first)
+    rows.sort(key=lambda row: _last_if_missing(-sign * row.scores[first].mean))
+    contrasts = tuple(_contrasts(group, question))
     return Board(
-        stream=f"{first.stream.name} v{first.stream.version}",
-        backbone=first.backbone.name,
-        precision=first.precision,
-        protocol=first.protocol,
-        reasons=first.not_comparable,
-        rows=tuple(rows),
+        group=group, question=question, rows=tuple(rows), contrasts=contrasts, notes=tuple(_notes(group, rows))
     )
 
 
-def _or_least(value: float | None, sign: int) -> float:
-    return -sign * math.inf if value is None else value
+def _scores(entries: Sequence[Entry], metric: str, question: Question) -> list[Score]:
+    found = [_score(entry, metric, question) for entry in entries]
+    runs = sorted({run for score in found for run in score.values})
+    table = np.array([[score.values.get(run, math.nan) for run in runs] for score in found])
+    refused = np.array([math.isnan(score.mean) for score in found])
+    table[refused] = math.nan
+    outcome = standings(_sign(metric) * table, confidence=question.confidence)
+    has_pair = [(~np.isnan(table - row)).sum(axis=1) >= 2 for row in table]
+    return [
+        Score(
+            values=score.values,
+            mean=score.mean,
+            interval=score.interval,
+            rank=rank if has_pair[index].sum() > 1 else None,
+            wins=int((outcome[index] > 0).sum()),
+            ties=int(((outcome[index] == 0) & has_pair[index]).sum()) - int(has_pair[index][index]),
+            losses=int((outcome[index] < 0).sum()),
+            is_best=bool((~refused).sum() > 1 and (outcome[index] > 0).sum() == (~refused).sum() - 1),
+            is_partial=score.is_partial,
+        )
+        for index, (score, rank) in enumerate(zip(found, ranks(outcome), strict=True))
+    ]
 
 
-def _row(results: list[Result], metrics: Sequence[str]) -> Row:
-    newest = {(result.seed, result.order): result for result in results}
-    runs = list(newest.values())
-    traits = runs[0].method.traits
-    return Row(
-        method=runs[0].method.name,
-        changed=dict(runs[0].changed),
-        seeds=tuple(sorted({result.seed for result in runs})),
-        scores={name: _score([result.metrics.get(name) for result in runs]) for name in metrics},
-        cost={name: _mean([getattr(result.cost, name) for result in runs]) for name in COSTS},
-        traits=tuple(name for name in ("stores_text", "needs_domain", "grows") if getattr(traits, name)),
-        num_findings=sum(len(result.findings) for result in runs),
-    )
+def _score(entry: Entry, metric: str, question: Question) -> Score:
+    values = {run: compute(metric, result.matrix) for run, result in entry.results.items()}
+    is_partial = question.partial and any(math.isnan(value) for value in values.values())
+    if is_partial:
+        values = {run: compute(metric, result.matrix, partial=True) for run, result in entry.results.items()}
+        values = {run: value for run, value in values.items() if not math.isnan(value)}
+    by_order: dict[int, list[float]] = {}
+    for (order, _), value in values.items():
+        by_order.setdefault(order, []).append(value)
+    mean = float(np.mean([np.mean(each) for each in by_order.values()])) if values else math.nan
+    usable = [] if math.isnan(mean) else list(values.values())
+    interval = mean_interval(usable, confidence=question.confidence)
+    return Score(values=values, mean=mean, interval=interval, is_partial=is_partial and bool(values))
 
 
-def _score(values: Sequence[float | None]) -> Score:
-    """A mean over an incomplete set is refused: it is None."""
-    known = [value for value in values if value is not None]
-    if len(known) < len(values) or not known:
-        return Score(mean=None, deviation=None, n=len(known))
-    deviation = float(np.std(known, ddof=1)) if len(known) > 1 else None
-    return Score(mean=float(np.mean(known)), deviation=deviation, n=len(known))
+def _spread(entry: Entry, metric: str, partial: bool) -> Spread:
+    tables = [seed_matrices(result) for result in entry.results.values()]
+    shared = set.intersection(*(set(table) for table in tables))
+    values = [[compute(metric, table[seed], partial=partial) for seed in sorted(shared)] for table in tables]
+    scores = np.array(values, dtype=np.float64).reshape(len(tables), len(shared))
+    return tell_apart(scores) if shared else Spread(pretraining=math.nan, finetuning=math.nan)
 
 
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None]
-    return float(np.mean(known)) if known else None
+def seed_matrices(result: Result) -> dict[int, Array]:
+    """Return the matrix [T+1, T] of each fine-tuning seed, from the cells of the result."""
+    columns = {domain: column for column, domain in enumerate(result.stream.domains)}
+    tables: dict[int, list[list[float]]] = {}
+    num_tasks = result.num_tasks
+    for cell in result.cells:
+        if cell.finetune_seed not in tables:
+            tables[cell.finetune_seed] = [[math.nan] * num_tasks for _ in range(num_tasks + 1)]
+        if cell.score is not None:
+            tables[cell.finetune_seed][cell.row][columns[cell.domain]] = cell.score
+    return {seed: np.array(table) for seed, table in tables.items()}
+
+
+def _cost(entry: Entry, name: str) -> float:
+    values = [value for result in entry.results.values() if (value := getattr(result.cost, name)) is not None]
+    return float(np.mean(values)) if len(values) == len(entry.results) else math.nan
+
+
+def _findings(entry: Entry) -> Iterable[str]:
+    runs: dict[tuple[str, str], list[str]] = {}
+    for (order, seed), result in entry.results.items():
+        for finding in known_findings(result):
+            place = f"seed {seed}" + (f" order {order}" if order else "")
+            runs.setdefault((finding.code, finding.message), []).append(place)
+    for (code, message), places in runs.items():
+        yield f"{code}: {entry.label}, {', '.join(places)}: {message}"
+
+
+def _contrasts(group: Group, question: Question) -> Iterable[Contrast]:
+    if question.against is not None:
+        second = find_entry(group, question.against)
+        pairs = [(name, entry) for name in question.metrics for entry in group.entries if entry is not second]
+        tests = paired_tests(
+            [_differences(entry, second, name, question) for name, entry in pairs], confidence=question.confidence
+        )
+        for (name, entry), test in zip(pairs, tests, strict=True):
+            yield Contrast(metric=name, first=entry.label, second=second.label, test=test)
+    if question.planned is not None:
+        first, second = (find_entry(group, name) for name in question.planned)
+        name = question.metrics[0]
+        differences = _differences(first, second, name, question)
+        (test,) = paired_tests([differences], confidence=question.confidence, correct=False)
+        yield Contrast(metric=name, first=first.label, second=second.label, test=test, is_planned=True)
+
+
+def find_entry(group: Group, name: str) -> Entry:
+    """Return the entry that `name` means: a label, or the name of a method that has one entry.
+
+    Raises:
+        UnknownName: there is none.
+        BadConfig: there are several.
+    """
+    exact = [entry for entry in group.entries if entry.label == name]
+    found = exact or [entry for entry in group.entries if entry.name == name]
+    if len(found) > 1:
+        labels = ", ".join(f"'{entry.label}'" for entry in found)
+        raise BadConfig(f"'{name}' means several entries; name one of them in full: {labels}")
+    if not found:
+        raise UnknownName("entry", name, [entry.label for entry in group.entries], hint=group.title)
+    return found[0]
+
+
+def _differences(first: Entry, second: Entry, metric: str, question: Question) -> list[float]:
+    one, other = _score(first, metric, question).values, _score(second, metric, question).values
+    return [_sign(metric) * (one[run] - other[run]) for run in sorted(one) if run in other]
+
+
+def _notes(group: Group, rows: Sequence[Row]) -> Iterable[str]:
+    yield from group.notes
+    runs = {row.entry.label: set(row.entry.results) for row in rows}
+    if len({frozenset(each) for each in runs.values()}) > 1:
+        most = set.union(*runs.values())
+        for label, each in runs.items():
+            if each != most:
+                yield f"{label} has {len(each)} of {len(most)} runs; it is compared over the runs it shares with others"
+    tokens = {row.entry.label: row.cost["tokens"] for row in rows}
+    if tokens and max(tokens.values()) > 1.01 * min(tokens.values()):
+        yield "the methods were not pre-trained on equally many tokens (see the column tokens)"
+    if any(not row.entry.first.method.registered for row in rows):
+        yield f"{UNREGISTERED_MARK} a method of a file of its own, not registered"
+    yield from _references(group)
+    yield from (f"finding {text}" for row in rows for text in row.findings)
+    yield from (f"finding {finding.code}: {finding.message}" for finding in find_across(group.results))
+
+
+def _references(group: Group) -> Iterable[str]:
+    base = {(result.order, result.seed): float(result.matrix[0].mean()) for result in group.results}
+    yield f"row 0 (untouched LM), mean over tasks: {100 * float(np.mean(list(base.values()))):.1f}"
+    scores = [result.control.scores for result in group.results if result.control is not None]
+    known = [float(np.mean([s for s in each if s is not None])) for each in scores if None not in each]
+    if known:
+        text = "control (the base trained on as many tokens of general text)"
+        yield f"{text}, mean over tasks: {100 * float(np.mean(known)):.1f} (n = {len(known)})"
+
+
+def _sign(metric: str) -> int:
+    return 1 if get_metric(metric).better == "higher" else -1
+
+
+def _last_if_missing(value: float) -> float:
+    return math.inf if math.isnan(value) else value

@@ -1,151 +1,199 @@
-"""What a single result looks like in a terminal: matrices, metrics, cost, findings. Pure functions of the result."""
+"""A table of texts and its forms: terminal, Markdown, LaTeX. Whatever comes from results is escaped in each of them."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from rich.box import SIMPLE_HEAD
-from rich.console import RenderableType
-from rich.table import Table
-from rich.text import Text
+from ctbench.report.numbers import DASH
+from ctbench.result_format import one_line
 
-from ctbench.findings import known_findings
-from ctbench.metrics import METRICS
-from ctbench.schema import Result
+if TYPE_CHECKING:
+    from rich.text import Text
 
-DASH = "–"
-"""What stands where a number is missing; never a 0."""
+BEST_MARK = "*"
+"""What marks the best value where there is no bold, as in a pipe."""
 
 
-def percent(value: float | None) -> str:
-    """Return a score in percent with one decimal, or a dash.
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """One text; `bold` says that it is the best of its column beyond doubt, `dim` that it matters less."""
 
-    Example:
-        >>> percent(0.9456)
-        '94.6'
+    text: str
+    bold: bool = False
+    dim: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A titled table.
+
+    Args:
+        title: one line above it.
+        columns: names, the first one (or first few) naming the rows.
+        rows: as wide as the columns.
+        num_keys: how many leading columns name the row; they are repeated where a narrow terminal breaks the table.
+        left: columns that are aligned to the left; the others to the right.
+        notes: lines below it.
     """
-    return DASH if value is None or math.isnan(value) else f"{100 * value:.1f}"
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    num_keys: int = 1
+    left: tuple[str, ...] = ()
+    notes: tuple[str, ...] = field(default=())
 
 
-def plain_number(value: float | None) -> str:
-    """Return a loss with three decimals, or a dash."""
-    return DASH if value is None or math.isnan(value) else f"{value:.3f}"
+def terminal(table: Table, *, width: int | None = None) -> Text:
+    """Return the table for a terminal; broken into blocks of columns where `width` is too small, never cut.
 
-
-def big_number(value: float | None) -> str:
-    """Return a count in thousands (k), millions (M) or billions (G).
-
-    Example:
-        >>> big_number(1_280_000)
-        '1.28M'
+    Args:
+        table: what to show.
+        width: columns of the terminal; None for as many as are needed.
     """
-    if value is None:
-        return DASH
-    for size, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(value) >= size:
-            return f"{value / size:.3g}{letter}"
-    return f"{value:.3g}"
+    from rich.cells import cell_len
+    from rich.text import Text
+
+    names = [one_line(name) for name in table.columns]
+    texts = [[_marked(cell) for cell in row] for row in table.rows]
+    widths = [max(cell_len(text) for text in column) for column in zip(names, *texts, strict=True)]
+    out = Text(one_line(table.title) + "\n", style="bold")
+    for block in _blocks(widths, table.num_keys, width):
+        out.append("\n")
+        for index, row in enumerate([[Cell(text=name) for name in names], *table.rows]):
+            line = Text()
+            for column in block:
+                text = _marked(row[column])
+                pad = " " * (widths[column] - cell_len(text))
+                is_left = names[column] in table.left or column < table.num_keys
+                style = "bold" if row[column].bold else "dim" if row[column].dim else "not bold"
+                line.append(("" if column == block[0] else "  ") + ("" if is_left else pad), style="not bold")
+                line.append(text, style=style)
+                line.append(pad if is_left and column != block[-1] else "", style="not bold")
+            line.rstrip()
+            out.append_text(line).append("\n")
+            if index == 0:
+                out.append("─" * (sum(widths[c] + 2 for c in block) - 2) + "\n", style="not bold dim")
+    for note in table.notes:
+        out.append(one_line(note) + "\n", style="not bold")
+    return out
 
 
-def describe(result: Result, *, explain: bool = False) -> Iterator[RenderableType]:
-    """Yield the parts of a result in the order in which a reader wants them."""
-    stream, method = result.stream, result.method
-    yield Text(f"{method.name} on {stream.name}, seed {result.seed}, order {result.order}", style="bold")
-    yield Text(
-        f"{stream.kind} shift, {len(stream.domains)} domains; backbone {result.backbone.name} "
-        f"({big_number(result.backbone.parameters)} parameters), {result.precision}; recipe {result.recipe.name}; "
-        f"key {result.key[:12]}"
-    )
-    yield matrix_table(result)
-    yield loss_table(result)
-    yield metric_table(result, explain=explain)
-    yield cost_line(result)
-    if result.control is not None:
-        scores = ", ".join(percent(score) for score in result.control.scores)
-        yield Text(f"control (base trained on {big_number(result.control.tokens)} tokens of general text): {scores}")
-    for reason in result.not_comparable:
-        yield Text(f"off the leaderboard: {reason}")
-    for finding in known_findings(result):
-        yield Text(f"finding {finding.code}: {finding.message}", style="yellow")
+def _marked(cell: Cell) -> str:
+    return one_line(cell.text) + (BEST_MARK if cell.bold else "")
 
 
-def matrix_table(result: Result) -> Table:
-    """Return the anytime matrix in percent; [brackets] mark the domain just learned, the unseen half is dim."""
-    table = _grid("score after fine-tuning, %", result.stream.domains)
-    for row, values in enumerate(result.matrix.tolist()):
-        cells = []
-        for column, value in enumerate(values):
-            text = percent(value)
-            current, unseen = row == column + 1, 0 < row <= column
-            cells.append(
-                Text(f"[{text}]" if current else f" {text} ", style="bold" if current else "dim" if unseen else "")
-            )
-        table.add_row(_row_name(result, row), *cells)
-    for name, values in (("majority", result.stream.majority), ("Bayes", result.stream.bayes)):
-        if values:
-            table.add_row(
-                name, *(Text(f" {percent(values.get(domain))} ") for domain in result.stream.domains), style="dim"
-            )
-    return table
+def _blocks(widths: Sequence[int], num_keys: int, width: int | None) -> list[list[int]]:
+    """Return groups of columns that fit into `width`, each beginning with the columns that name the rows."""
+    keys = list(range(num_keys))
+    blocks, current = [], list(keys)
+    for column in range(num_keys, len(widths)):
+        needed = sum(widths[c] + 2 for c in [*current, column]) - 2
+        if width is not None and needed > width and len(current) > num_keys:
+            blocks.append(current)
+            current = list(keys)
+        current.append(column)
+    return [*blocks, current]
 
 
-def loss_table(result: Result) -> Table:
-    """Return the held-out LM losses in nats per predicted token."""
-    table = _grid("held-out LM loss, nats", result.stream.domains)
-    for row, values in enumerate(result.lm_loss.tolist()):
-        table.add_row(_row_name(result, row), *(plain_number(value) for value in values))
-    return table
+def markdown(table: Table) -> str:
+    """Return the table in GitHub's Markdown, best values in bold."""
+    dashes = [":---" if _is_left(table, index) else "---:" for index in range(len(table.columns))]
+    rows = [[_bold(markdown_text(cell.text), cell, "**", "**") for cell in row] for row in table.rows]
+    lines = [f"**{markdown_text(table.title)}**", ""]
+    lines += ["| " + " | ".join(row) + " |" for row in [list(map(markdown_text, table.columns)), dashes, *rows]]
+    notes = [f"- {markdown_text(note)}" for note in table.notes]
+    return "\n".join([*lines, *([""] if notes else []), *notes]) + "\n"
 
 
-def metric_table(result: Result, *, explain: bool = False) -> Table:
-    """Return the metrics in percent, with their definitions on request."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    table.add_column("metric, %", no_wrap=True)
-    table.add_column("", justify="right", no_wrap=True)
-    if explain:
-        table.add_column("definition", overflow="fold")
-    for name, value in result.metrics.items():
-        definition = [METRICS[name].definition if name in METRICS else ""] if explain else []
-        table.add_row(name, percent(value), *definition)
-    return table
-
-
-def cost_line(result: Result) -> Text:
-    """Return what the run cost, in one line."""
-    cost = result.cost
-    parts = [
-        f"{big_number(cost.tokens)} tokens",
-        f"{big_number(cost.forward_tokens)} forward tokens",
-        f"{cost.seconds:.0f} s of stages",
-        f"{cost.cell_seconds or 0:.0f} s of cells",
-        f"peak {big_number(cost.peak_memory_bytes)}B",
-        f"{big_number(cost.added_parameters)} added parameters",
-        f"{big_number(cost.stored_bytes)}B stored",
+def latex(table: Table) -> str:
+    """Return the table as a LaTeX `table` (packages booktabs and, for accents, inputenc), best values in bold."""
+    align = "".join("l" if _is_left(table, index) else "r" for index in range(len(table.columns)))
+    rows = [[_bold(latex_text(cell.text), cell, r"\textbf{", "}") for cell in row] for row in table.rows]
+    body = [" & ".join(row) + r" \\" for row in [list(map(latex_text, table.columns)), *rows]]
+    head = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{latex_text(table.title)}}}",
+        rf"\begin{{tabular}}{{{align}}}",
     ]
-    traits = result.method.traits
-    held = [name.replace("_", " ") for name in ("stores_text", "needs_domain", "grows") if getattr(traits, name)]
-    return Text("cost: " + ", ".join(parts + held))
+    foot = [r"\bottomrule", r"\end{tabular}", *(rf"\par\footnotesize {latex_text(note)}" for note in table.notes)]
+    lines = [*head, r"\toprule", body[0], r"\midrule", *body[1:], *foot, r"\end{table}"]
+    return "\n".join(lines) + "\n"
 
 
-def _row_name(result: Result, row: int) -> str:
-    return "0 base" if row == 0 else f"{row} {result.stream.domains[row - 1]}"
+def markdown_text(text: str) -> str:
+    r"""Return `text` so that Markdown and the HTML in it show it as it is.
+
+    Example:
+        >>> print(markdown_text("a|b *c* <script> F_Acc"))
+        a\|b \*c\* &lt;script&gt; F_Acc
+    """
+    escaped = re.sub(r"([\\`*\[\]|~#!$])", r"\\\1", one_line(text).replace("&", "&amp;"))
+    escaped = re.sub(r"(?<![0-9A-Za-z])_|_(?![0-9A-Za-z])", r"\\_", escaped)
+    return escaped.replace("<", "&lt;").replace(">", "&gt;")
 
 
-def _grid(title: str, domains: Sequence[str]) -> Table:
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, title=title, title_justify="left", title_style="")
-    table.add_column("row", no_wrap=True)
-    for domain in domains:
-        table.add_column(Text(domain), justify="right", no_wrap=True)
-    return table
+_LATEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "±": r"$\pm$",
+    "≥": r"$\geq$",
+    "≤": r"$\leq$",
+    "Σ": r"$\Sigma$",
+    "×": r"$\times$",
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
+    "≈": r"$\approx$",
+    "†": r"\dag{}",
+    "·": r"$\cdot$",
+    DASH: "--",
+    **{letter: "\\" + letter for letter in "&%$#_{}"},
+}
 
 
-def rich_table(columns: Iterable[str], rows: Iterable[Sequence[Any]], *, title: str = "") -> Table:
-    """Return a plain table of texts; nothing in it is read as markup."""
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, title=Text(title) if title else None, title_justify="left")
-    for index, column in enumerate(columns):
-        table.add_column(Text(column), justify="left" if index == 0 else "right", no_wrap=index == 0)
+def latex_text(text: str) -> str:
+    r"""Return `text` so that LaTeX shows it as it is.
+
+    Example:
+        >>> print(latex_text("50 % of F_Acc"))
+        50 \% of F\_Acc
+    """
+    return "".join(_LATEX.get(letter, letter) for letter in one_line(text))
+
+
+def csv_text(rows: Iterable[Sequence[object]]) -> str:
+    """Return rows as CSV; numbers in full precision, and no text that a spreadsheet would take for a formula."""
+    import csv
+    import io
+
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
     for row in rows:
-        table.add_row(*(cell if isinstance(cell, Text) else Text(str(cell)) for cell in row))
-    return table
+        writer.writerow([_csv_cell(value) for value in row])
+    return out.getvalue()
+
+
+def _csv_cell(value: object) -> object:
+    if isinstance(value, float) and value != value:
+        return ""
+    if isinstance(value, str):
+        text = one_line(value)
+        return "'" + text if text.startswith(("=", "+", "-", "@")) else text
+    return value
+
+
+def _is_left(table: Table, index: int) -> bool:
+    return index < table.num_keys or table.columns[index] in table.left
+
+
+def _bold(text: str, cell: Cell, before: str, after: str) -> str:
+    return f"{before}{text}{after}" if cell.bold else text

@@ -1,0 +1,91 @@
+"""Adapters: train small bottlenecks between the frozen layers.
+
+Houlsby, Giurgiu, Jastrzebski, Morrone, de Laroussilhe, Gesmundo, Attariyan, Gelly, 2019, arXiv:1902.00751. Behind the
+output projections of attention and feed-forward network stands a bottleneck with a skip connection. Only the
+bottlenecks are pre-trained; every weight of the LM stays as it was, so what it knew can be reached again:
+
+    A(h) = h + W_up gelu(W_down h + b_down) + b_up,   W_up = 0 and b_up = 0 at the start
+
+Differs from the paper: it adapts a model to one labelled task, here the LM loss trains one set of adapters through the
+stream (or one per domain); layer norms stay frozen in stages; the start is the identity exactly, not nearly; in cells
+everything trains unless `cell_trains` says otherwise. Written here and not taken from peft, which has no such layer.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ctbench.method import Method, hyper
+from ctbench.plan import BASE, Plan, sequential
+
+if TYPE_CHECKING:
+    from ctbench.backbone import Backbone
+    from ctbench.data.stream import Stream
+
+
+class Adapters(Method):
+    """Bottlenecks behind attention and feed-forward network learn, the LM is frozen."""
+
+    paper: ClassVar[str] = "arXiv:1902.00751"
+
+    reduction: int = hyper(16, low=1, tune=(4, 8, 16))
+    """Width of the LM over width of the bottleneck; the bottleneck has one place at least."""
+    per_domain: bool = hyper(False)
+    """One set of adapters per domain, each trained from the untouched LM, instead of one through the stream."""
+    cell_trains: str = hyper("all", choices=("all", "added"))
+    """What a cell fine-tunes beside its head: the whole LM with its adapters, or the adapters alone."""
+
+    def plan(self, stream: Stream) -> Plan:
+        if not self.per_domain:
+            return sequential(stream.names)
+        count = len(stream.names)
+        return Plan(
+            stages=tuple((name,) for name in stream.names),
+            parents=(BASE,) * count,
+            cells=tuple(
+                tuple(stage if stage <= row else BASE for stage in range(1, count + 1)) for row in range(count + 1)
+            ),
+        )
+
+    def build(self, backbone: Backbone, stream: Stream) -> Backbone:
+        backbone.requires_grad_(False)
+        places = backbone.parts("attention_out") + backbone.parts("ffn_out")
+        adapters = [Adapter(backbone.hidden_size, self.reduction) for _ in places]
+        for (_, projection), adapter in zip(places, adapters, strict=True):
+            projection.register_forward_hook(adapter.after)
+        backbone.added["adapters"] = nn.ModuleList(adapters)
+        return backbone
+
+    def adapt(self, backbone: Backbone, stream: Stream, task: str, stage: int) -> Backbone:
+        backbone.requires_grad_(self.cell_trains == "all")
+        backbone.added.requires_grad_(True)
+        return backbone
+
+
+class Adapter(nn.Module):
+    """One bottleneck with a skip connection, the identity at the start.
+
+    It hangs on its projection as a hook and does not wrap it, so the LM's weights keep their names and a saved stage
+    holds the adapters alone.
+    """
+
+    def __init__(self, width: int, reduction: int) -> None:
+        super().__init__()
+        bottleneck = max(1, width // reduction)
+        self.down = nn.Linear(width, bottleneck)
+        self.up = nn.Linear(bottleneck, width)
+        nn.init.zeros_(self.up.weight)
+        nn.init.zeros_(self.up.bias)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Return the adapted hidden states [B, T, D]."""
+        change: Tensor = self.up(F.gelu(self.down(hidden)))
+        return hidden + change
+
+    def after(self, _projection: nn.Module, _args: Any, output: Tensor) -> Tensor:
+        """Adapt what a projection gives."""
+        adapted: Tensor = self(output)
+        return adapted

@@ -1,0 +1,84 @@
+"""LoRA: learn low-rank updates of the frozen layers.
+
+Hu, Shen, Wallis, Allen-Zhu, Li, Wang, Wang, Chen, 2021, arXiv:2106.09685. Every linear layer of the LM, its head left
+out, gets an update of rank r that is added to its frozen weight:
+
+    W' = W + (alpha / r) B A,   B = 0 at the start
+
+Differs from the paper: it adapts a model to one task, here the LM loss trains one pair (A, B) per layer through the
+stream (or one per domain), never merged in between; all linear layers are updated, not the attention's alone; no
+dropout on the update's input; in cells everything trains unless `cell_trains` says otherwise. The layers are peft's.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from ctbench.method import Method, hyper
+from ctbench.plan import BASE, Plan, sequential
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from ctbench.backbone import Backbone
+    from ctbench.data.stream import Stream
+
+
+class LoRA(Method):
+    """Low-rank updates of all linear layers learn, the LM is frozen."""
+
+    paper: ClassVar[str] = "arXiv:2106.09685"
+
+    rank: int = hyper(8, low=1, tune=(4, 8, 16, 32))
+    """Rank r of the updates."""
+    alpha: float = hyper(16.0, low=0.0, tune=(8.0, 16.0))
+    """The updates are scaled by alpha over rank; with 0 nothing is learned."""
+    per_domain: bool = hyper(False)
+    """One set of updates per domain, each trained from the untouched LM, instead of one through the stream."""
+    cell_trains: str = hyper("all", choices=("all", "added"))
+    """What a cell fine-tunes beside its head: the whole LM with its updates, or the updates alone."""
+
+    def plan(self, stream: Stream) -> Plan:
+        if not self.per_domain:
+            return sequential(stream.names)
+        count = len(stream.names)
+        return Plan(
+            stages=tuple((name,) for name in stream.names),
+            parents=(BASE,) * count,
+            cells=tuple(
+                tuple(stage if stage <= row else BASE for stage in range(1, count + 1)) for row in range(count + 1)
+            ),
+        )
+
+    def build(self, backbone: Backbone, stream: Stream) -> Backbone:
+        from peft import LoraConfig, inject_adapter_in_model  # slow to import
+        from transformers.pytorch_utils import Conv1D
+
+        base = backbone.model.base_model
+        config = LoraConfig(
+            r=self.rank,
+            lora_alpha=self.alpha,
+            target_modules="all-linear",
+            fan_in_fan_out=any(isinstance(module, Conv1D) for module in base.modules()),
+        )
+        inject_adapter_in_model(config, base)
+        backbone.register_state_dict_post_hook(keep_names)  # type: ignore[no-untyped-call]  # untyped upstream
+        return _train_updates(backbone, whole=False)
+
+    def adapt(self, backbone: Backbone, stream: Stream, task: str, stage: int) -> Backbone:
+        return _train_updates(backbone, whole=self.cell_trains == "all")
+
+
+def keep_names(_module: nn.Module, state: dict[str, Any], _prefix: str, _metadata: dict[str, Any]) -> None:
+    """Give the weights that peft moved into a `base_layer` their own names back.
+
+    The store keeps what differs from the base by name: renamed, the whole frozen LM would be stored again.
+    """
+    for name in list(state):
+        state[name.replace(".base_layer.", ".")] = state.pop(name)
+
+
+def _train_updates(backbone: Backbone, *, whole: bool) -> Backbone:
+    for name, parameter in backbone.named_parameters():
+        parameter.requires_grad_(whole or ".lora_A." in name or ".lora_B." in name)
+    return backbone

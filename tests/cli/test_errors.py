@@ -1,0 +1,146 @@
+"""A user's mistake is one line on standard error, exit code 2, and nothing written."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from small_streams import write_stream
+
+TEXTS = "\n".join(json.dumps({"text": f"word{i % 7} word{i % 5} word{i % 3}"}) for i in range(300))
+EXAMPLES = "\n".join(json.dumps({"text": f"word{i}", "label": "ab"[i % 2]}) for i in range(8))
+FILES_STREAM = """
+kind = "domain"
+summary = "files"
+general = { source = "files", path = "general.jsonl" }
+[[domains]]
+name = "one"
+text = { source = "files", path = "text.jsonl" }
+task = { source = "files", train = "train.jsonl", test = "test.jsonl" }
+[base]
+tokens = 64
+batch = 1
+length = 16
+[pretrain]
+tokens = 64
+batch = 1
+length = 16
+"""
+
+
+def ctbench(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    environment = {**os.environ, "CTBENCH_HOME": str(cwd / "home"), "NO_COLOR": "1"}
+    command = [sys.executable, "-m", "ctbench", *args]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def refused(*args: str, cwd: Path) -> str:
+    before = sorted(cwd.rglob("*"))
+    answer = ctbench(*args, cwd=cwd)
+    assert answer.returncode == 2, answer.stderr
+    assert answer.stdout == ""
+    lines = answer.stderr.strip().splitlines()
+    assert len(lines) == 1, answer.stderr
+    written = {path.relative_to(cwd).parts[0] for path in set(cwd.rglob("*")) - set(before)}
+    assert written <= {"home"}
+    assert not list(cwd.rglob("record.json"))
+    return lines[0]
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["run", "--method", "naiv", "--stream", "domain"], "did you mean 'naive'"),
+        (["run", "--method", "naive", "--stream", "domian"], "did you mean 'domain'"),
+        (["run", "--method", "naive"], "--stream"),
+        (["run", "--method", "naive", "--stream", "domain", "--sed", "0"], "--sed"),
+        (["rum"], "did you mean 'run'"),
+        (["run", "--method", "replay", "--stream", "domain", "--set", "method.replay_fraction=2"], "from 0.0 to 1.0"),
+        (["run", "--method", "replay", "--stream", "domain", "--set", "method.replay=2"], "replay_fraction"),
+        (["run", "--method", "naive", "--stream", "domain", "--set", "pretrain.lr=fast"], "pretrain.lr"),
+        (["run", "--method", "naive", "--stream", "domain", "--set", "pretrain.tokns=5"], "tokens"),
+        (["run", "--method", "naive", "--stream", "domain", "--set", "language.noise=1.5"], "language.noise"),
+        (["run", "--method", "naive", "--stream", "domain", "--seed", "two"], "0..2"),
+        (["run", "--method", "naive", "--stream", "domain", "--workers", "many"], "auto"),
+        (["run", "--method", "naive", "--stream", "domain", "--recipe", "big"], "default"),
+        (["run", "--method", "naive", "--stream", "domain", "--precision", "fp8"], "bf16"),
+        (["run", "--method", "naive", "--stream", "temporal", "--order", "1"], "temporal"),
+        (["run", "--method", "naive", "--stream", "domain", "--model", "no/such-model"], "no model 'no/such-model'"),
+        (["ls", "method"], "did you mean 'methods'"),
+        (["show", "abcdef"], "no result 'abcdef'"),
+        (["compare"], "no results"),
+        (["plot", "abc", "-o", "x.gif"], ".png"),
+    ],
+)
+def test_wrong_call_is_one_line(args, words, tmp_path):
+    assert words in refused(*args, cwd=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "words"),
+    [
+        ("text.jsonl", None, "text.jsonl"),
+        ("text.jsonl", "", "text.jsonl"),
+        ("text.jsonl", b"\xff\xfe\x00", "text.jsonl"),
+        ("text.jsonl", '{"text": "a"}\n{"txt": "a"}\n', "text.jsonl:2"),
+        ("train.jsonl", '{"text": "a", "label": "x"}\n{"text": "b"}\n', "train.jsonl:2"),
+        ("test.jsonl", '{"text": "a", "label": "new"}\n', "label 'new'"),
+        ("small.toml", "kind = ", "small.toml"),
+        ("small.toml", FILES_STREAM.replace("summary", "sumary"), "summary"),
+        ("small.toml", FILES_STREAM.replace('kind = "domain"\n', ""), "kind"),
+        ("small.toml", FILES_STREAM.replace('general = { source = "files", path = "general.jsonl" }', ""), "general"),
+    ],
+)
+def test_bad_file_is_one_line_that_names_it(file, content, words, tmp_path):
+    contents = {
+        "small.toml": FILES_STREAM,
+        "general.jsonl": TEXTS,
+        "text.jsonl": TEXTS,
+        "train.jsonl": EXAMPLES,
+        "test.jsonl": EXAMPLES,
+        file: content,
+    }
+    for name, text in contents.items():
+        if text is not None:
+            (tmp_path / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    assert words in refused("run", "--method", "naive", "--stream", "small.toml", cwd=tmp_path)
+
+
+def test_results_folder_that_cannot_be_written(tmp_path):
+    (tmp_path / "results").write_text("a file")
+    assert "results" in refused("run", "--method", "naive", "--stream", "domain", cwd=tmp_path)
+
+
+def test_help_and_lists_do_not_import_torch(tmp_path):
+    for args in (["--help"], ["ls", "methods"], ["ls", "streams"], ["ls", "methods", "replay"]):
+        code = f"import sys; from ctbench.cli import main; main({args!r}); sys.exit('torch' in sys.modules)"
+        answer = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert answer.returncode == 0, (args, answer.stderr)
+        assert answer.stdout
+    control = subprocess.run([sys.executable, "-c", "import sys, ctbench.stage; sys.exit('torch' in sys.modules)"])
+    assert control.returncode == 1
+
+
+def test_run_prints_one_json_document_and_show_prints_the_file(tmp_path):
+    write_stream(tmp_path)
+    args = ["--method", "naive", "--stream", "small.toml", "--workers", "0"]
+    answer = ctbench("run", *args, "--json", cwd=tmp_path)
+    assert answer.returncode == 0, answer.stderr
+    record = json.loads(answer.stdout)
+    assert {"matrix", "lm_loss", "metrics"} <= set(record)
+    shown = ctbench("show", record["key"][:10], "--json", cwd=tmp_path)
+    file = next((tmp_path / "results").rglob("*.json"))
+    assert json.loads(shown.stdout) == json.loads(file.read_text()) == record
+    for line in ("ls runs", "compare --all", f"show {record['key'][:8]}", f"plot {record['key'][:8]} -o x.svg"):
+        answer = ctbench(*line.split(), cwd=tmp_path)
+        assert answer.returncode == 0, answer.stderr
+        assert answer.stdout.strip()
+    boards = json.loads(ctbench("compare", "--all", "--json", cwd=tmp_path).stdout)
+    assert boards == json.loads(ctbench("compare", "--all", "--format", "json", cwd=tmp_path).stdout)
+    assert boards[0]["rows"][0]["method"] == "naive"
+    planned = json.loads(ctbench("plan", *args[:4], "--json", cwd=tmp_path).stdout)
+    assert all(row["missing"] == 0 for row in planned)

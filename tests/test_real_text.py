@@ -1,0 +1,66 @@
+"""The README's path to a user's own corpus, on the real text that CTBENCH_DATA names."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from ctbench.run import run
+
+DATA = os.environ.get("CTBENCH_DATA", "")
+
+STREAM = """
+kind = "domain"
+summary = "three real domains"
+root = "$CTBENCH_DATA/domain"
+max_train = 120
+max_test = 200
+general = { source = "files", path = ["acl/corpus.jsonl", "pubmed/corpus.jsonl", "ai/corpus.jsonl"] }
+[base]
+tokens = 200_000
+batch = 32
+length = 64
+lr = 1e-3
+threads = 2
+[pretrain]
+tokens = 60_000
+batch = 16
+length = 64
+lr = 1e-3
+held_out_tokens = 5_000
+[finetune]
+epochs = 3
+lr = 1e-3
+seeds = [0]
+max_length = 96
+"""
+DOMAIN = """
+[[domains]]
+name = "{name}"
+text = {{ source = "files", path = "{name}/corpus.jsonl" }}
+[domains.task]
+source = "files"
+train = "{name}/train.jsonl"
+test = "{name}/test.jsonl"
+pair = "text_pair"
+metric = "macro_f1"
+"""
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not DATA, reason="CTBENCH_DATA names no folder with the real text")
+def test_three_real_domains_run_with_hyperprompt_and_tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CTBENCH_HOME", str(tmp_path / "home"))
+    stream = tmp_path / "reviews.toml"
+    stream.write_text(STREAM + "".join(DOMAIN.format(name=name) for name in ("restaurant", "phone", "camera")))
+    result = run(method="hyperprompt", stream=str(stream), results=tmp_path / "results", workers=2, say=lambda _: None)[
+        0
+    ]
+    assert result.matrix.shape == (4, 3)
+    assert np.isfinite(result.matrix).all()
+    assert (np.diagonal(result.lm_loss[1:]) < result.lm_loss[0]).all()
+    text = next((tmp_path / "results").rglob("*.json")).read_text()
+    assert str(Path(DATA).resolve()) not in text
