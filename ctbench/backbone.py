@@ -22,6 +22,7 @@ from ctbench.errors import BadConfig, BadData
 from ctbench.families import Role, find_family, require_family
 from ctbench.kernels import ATTENTION, DropoutSource, register_attention, use_cheap_dropout
 from ctbench.passes import Positions, Tap, find_layers, fixed_options, mask_with_prompt
+from ctbench.states import copy_into, unique_tensors
 
 __all__ = ["Backbone", "Batch", "Output", "Prompt"]
 
@@ -214,7 +215,7 @@ class Backbone(nn.Module):
 
     def state(self) -> dict[str, Tensor]:
         """Return copies of all weights on the CPU by name, added modules included, tied ones once."""
-        return {name: tensor.detach().to("cpu", copy=True) for name, tensor in self._tensors().items()}
+        return {name: tensor.detach().to("cpu", copy=True) for name, tensor in unique_tensors(self).items()}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Set all weights, bit for bit.
@@ -222,18 +223,7 @@ class Backbone(nn.Module):
         Raises:
             BadData: a weight is missing, unexpected or has another shape.
         """
-        own = self._tensors()
-        missing, unexpected = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-        if missing or unexpected:
-            raise BadData(
-                f"the weights do not fit '{self.name}': missing {missing[:3]}, unexpected {unexpected[:3]}; "
-                "they must come from the same model with the same added modules"
-            )
-        with torch.no_grad():
-            for name, tensor in own.items():
-                if tensor.shape != state[name].shape:
-                    raise BadData(f"weight '{name}': wanted {tuple(tensor.shape)}, found {tuple(state[name].shape)}")
-                tensor.copy_(state[name])
+        copy_into(unique_tensors(self), state, self.name)
 
     def snapshot(self) -> Backbone:
         """Return an independent frozen copy in evaluation mode (a teacher)."""
@@ -309,13 +299,6 @@ class Backbone(nn.Module):
         if isinstance(prompt, Tensor):
             prompt = Prompt(prompt)
         return None if prompt is None or prompt.length == 0 else prompt
-
-    def _tensors(self) -> dict[str, Tensor]:
-        unique: dict[int, str] = {}
-        tensors = self.state_dict(keep_vars=True)
-        for name, tensor in tensors.items():
-            unique.setdefault(id(tensor), name)
-        return {name: tensors[name] for name in unique.values()}
 
     def _token_id(self, attribute: str) -> int:
         value = getattr(self.tokenizer, attribute)

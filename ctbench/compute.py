@@ -21,6 +21,7 @@ from ctbench.device import device, isolated
 from ctbench.errors import BadPlugin
 from ctbench.finetune import finetune, held_out_loss
 from ctbench.graph import digest
+from ctbench.kernels import keep_freed_memory
 from ctbench.loading import load_backbone, load_saved, save_backbone
 from ctbench.memory import Tree, num_bytes
 from ctbench.method import Method, configure
@@ -48,6 +49,7 @@ class Workshop:
     """
 
     def __init__(self, store: Store, cache: Path, *, save_seconds: float = 60.0) -> None:
+        keep_freed_memory()
         self.store = store
         self.cache = cache
         self.save_seconds = save_seconds

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import combinations
 
-from ctbench.sanity import CHECKS, cell_signatures, listing
+import numpy as np
+
+from ctbench.sanity import CHECKS, listing, seed_numbers
 from ctbench.schema import Finding, Result
 
 
@@ -38,32 +40,27 @@ def find_across(results: Sequence[Result]) -> tuple[Finding, ...]:
     found = []
     rows: dict[object, list[tuple[Result, int]]] = {}
     for result in results:
-        for row in range(2, result.num_tasks + 1):
-            signature = _row_signature(result, row)
-            if signature is not None:
-                rows.setdefault((result.protocol, result.seed, result.order, row, signature), []).append((result, row))
-    pairs: dict[tuple[str, str], list[str]] = {}
+        for row, signature in _row_signatures(result).items():
+            rows.setdefault((result.protocol, result.seed, result.order, row, signature), []).append((result, row))
+    pairs: dict[tuple[str, str], dict[str, list[str]]] = {}
     for group in rows.values():
         for (first, row), (second, _) in combinations(group, 2):
             if _are_different_methods(first, second) and not _shares_sources(first, second, row):
-                place = f"seed {first.seed}, order {first.order}, row {row}"
-                pairs.setdefault((_title(first), _title(second)), []).append(place)
-    for (one, other), places in pairs.items():
-        text = f"{one} and {other} have identical scores in every cell of {listing(places)}"
+                run = f"seed {first.seed}" + (f" order {first.order}" if first.order else "")
+                pairs.setdefault((_title(first), _title(second)), {}).setdefault(run, []).append(str(row))
+    for (one, other), runs in pairs.items():
+        places = [f"{run} (rows {', '.join(numbers)})" for run, numbers in runs.items()]
+        text = f"{one} and {other} have identical scores: {listing(places)}"
         found.append(Finding(code="identical-methods", message=text))
     return tuple(found)
 
 
-def _row_signature(result: Result, row: int) -> tuple[float, ...] | None:
-    """Return every number scored in `row`; None where a cell is missing, is the base's, or the numbers are too few."""
-    if any(not isinstance(source, int) for source in result.plan.cells[row]):
-        return None
-    signatures = cell_signatures(result)
-    scores = result.matrix[row].tolist()
-    if any(score != score for score in scores):
-        return None
-    numbers = [value for column, score in enumerate(scores) for value in signatures.get((row, column), (score,))]
-    return tuple(numbers) if len(numbers) >= 3 else None
+def _row_signatures(result: Result) -> dict[int, bytes]:
+    """Return every number scored in each row >= 2; not where a cell is missing, is the base's, or numbers are few."""
+    numbers = seed_numbers(result)
+    is_own = [all(isinstance(source, int) for source in cells) for cells in result.plan.cells]
+    is_full = ~np.isnan(numbers).any(axis=(0, 2)) & (numbers.shape[0] * numbers.shape[2] >= 3)
+    return {row: numbers[:, row].tobytes() for row in range(2, len(is_own)) if is_own[row] and is_full[row]}
 
 
 def _are_different_methods(one: Result, other: Result) -> bool:

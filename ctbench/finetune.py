@@ -65,6 +65,7 @@ def pool(features: Tensor, mask: Tensor, pooling: str) -> Tensor:
     Returns:
         [B, F].
     """
+    features = features.float()
     if pooling == "first":
         return features[:, 0]
     if pooling == "last":

@@ -1,130 +1,39 @@
-"""Dropout, attention and memory settings for CPUs, where the ready-made ones are slow in bfloat16.
+"""Attention and memory settings for CPUs, where the ready-made ones are slow in bfloat16.
 
 Legend: B batch, T tokens, H heads, E width of a head, N = B x H.
 
-torch's CPU generator draws dropout masks one number at a time (20 ms for 3 million, against 3 ms here), its fused
-attention loses to plain matrix products in bfloat16 (the backward pass above all), and freshly mapped memory costs
-page faults in every step. The replacements are registered through transformers' own interfaces or take the place of
-a module; no library function is patched.
+torch's fused attention loses to plain matrix products on a CPU in bfloat16 (the backward pass above all), and freshly
+mapped memory costs page faults in every step. The attention is registered through transformers' own interface; no
+library function is patched.
 """
 
 from __future__ import annotations
 
 import ctypes
-import math
 import sys
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+
+from ctbench.dropout import CheapDropout, DropoutSource, drop, masked, use_cheap_dropout
+
+__all__ = [
+    "ATTENTION",
+    "CheapDropout",
+    "DropoutSource",
+    "attend",
+    "attend_backward",
+    "drop",
+    "keep_freed_memory",
+    "plain_attention",
+    "plain_mask",
+    "register_attention",
+    "use_cheap_dropout",
+]
 
 ATTENTION = "ctbench_plain"
 """Name under which the plain attention is registered with transformers."""
-
-_BITS = {torch.float32: torch.int32, torch.bfloat16: torch.int16, torch.float16: torch.int16}
-
-
-class DropoutSource:
-    """Draw dropout masks from one numpy SFC64 generator.
-
-    One object serves a whole backbone. The engine reseeds it at the start of a stage or cell and keeps its state in
-    checkpoints, so a resumed stage draws the masks that the uninterrupted one would have drawn.
-
-    Example:
-        >>> source = DropoutSource(3)
-        >>> state = source.state()
-        >>> first = source.keep((4, 8), 0.5, torch.float32)
-        >>> source.load_state(state)
-        >>> torch.equal(source.keep((4, 8), 0.5, torch.float32), first)
-        True
-    """
-
-    def __init__(self, seed: int = 0) -> None:
-        self._generator = np.random.Generator(np.random.SFC64(seed))
-
-    def reseed(self, seed: int) -> None:
-        """Start again from `seed` (any non-negative integer)."""
-        self._generator = np.random.Generator(np.random.SFC64(seed))
-
-    def state(self) -> dict[str, Any]:
-        """Return the generator's state as plain integers, ready for JSON."""
-        state = dict(self._generator.bit_generator.state)
-        words = [int(word) for word in state["state"]["state"]]
-        return {"words": words, "has_uint32": int(state["has_uint32"]), "uinteger": int(state["uinteger"])}
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Continue from what `state` returned."""
-        self._generator.bit_generator.state = {
-            "bit_generator": "SFC64",
-            "state": {"state": np.array(state["words"], dtype=np.uint64)},
-            "has_uint32": state["has_uint32"],
-            "uinteger": state["uinteger"],
-        }
-
-    def keep(self, shape: tuple[int, ...], p: float, dtype: torch.dtype) -> Tensor:
-        """Return a mask of bits: all ones with probability 1 - p (in steps of 2^-16), else all zeros.
-
-        Args:
-            shape: of the tensor to be dropped from.
-            p: share to drop, in [0, 1].
-            dtype: of that tensor; the mask is as wide.
-        """
-        size = math.prod(shape)
-        words = self._generator.integers(0, 1 << 64, size=(size + 3) // 4, dtype=np.uint64)
-        kept = words.view(np.uint16)[:size] >= round(p * 65536)
-        return torch.from_numpy(kept.view(np.int8)).to(_BITS[dtype]).neg_().view(shape)
-
-
-class _Drop(torch.autograd.Function):
-    """Clear the dropped numbers' bits and scale the rest."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, keep: Tensor, scale: float) -> Tensor:
-        ctx.save_for_backward(keep)
-        ctx.scale = scale
-        return _masked(x, keep).mul_(scale)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (keep,) = ctx.saved_tensors
-        return _masked(grads[0], keep).mul_(ctx.scale), None, None
-
-
-def drop(x: Tensor, p: float, source: DropoutSource | None) -> Tensor:
-    """Zero a share `p` in [0, 1] of `x` and scale the rest by 1 / (1 - p).
-
-    Without a source, off the CPU or in an unusual precision, torch's own dropout does it.
-    """
-    if p <= 0.0:
-        return x
-    if source is None or x.device.type != "cpu" or p >= 1.0 or x.dtype not in _BITS:
-        return F.dropout(x, p, training=True)
-    result: Tensor = _Drop.apply(x, source.keep(tuple(x.shape), p, x.dtype), 1.0 / (1.0 - p))  # type: ignore[no-untyped-call]  # torch leaves it untyped
-    return result
-
-
-class CheapDropout(nn.Module):
-    """Dropout whose masks come from a `DropoutSource`; takes the place of `nn.Dropout`.
-
-    Args:
-        p: share of numbers set to 0, in [0, 1].
-        source: where masks come from, shared by the whole backbone.
-    """
-
-    def __init__(self, p: float, source: DropoutSource) -> None:
-        super().__init__()
-        self.p = p
-        self.source = source
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Drop in training mode, return `x` itself otherwise."""
-        return drop(x, self.p, self.source) if self.training else x
-
-    def extra_repr(self) -> str:
-        """Show the share."""
-        return f"p={self.p}"
 
 
 def attend(
@@ -153,7 +62,7 @@ def attend(
     weights = torch.softmax(scores, dim=-1)
     used = weights.to(v.dtype)
     if keep is not None:
-        used = _masked(used, keep)
+        used = masked(used, keep)
     return _product(used, v, 1.0 / (1.0 - p)), weights, used
 
 
@@ -172,7 +81,7 @@ def attend_backward(
     factor = 1.0 / (1.0 - p)
     inner = _product(grad, v.transpose(1, 2), factor)
     if keep is not None:
-        inner = _masked(inner, keep)
+        inner = masked(inner, keep)
     inner = torch.ops.aten._softmax_backward_data(inner.float(), weights, -1, torch.float32).to(grad.dtype)
     grad_q = _product(inner, k, scaling)
     grad_k = _product(inner.transpose(1, 2), q, scaling)
@@ -271,17 +180,6 @@ def register_attention() -> None:
     AttentionMaskInterface.register(ATTENTION, plain_mask)
 
 
-def use_cheap_dropout(model: nn.Module, source: DropoutSource) -> None:
-    """Replace every `nn.Dropout` in `model` by a `CheapDropout` and give attention modules the source."""
-    for module in model.modules():
-        for name, child in module.named_children():
-            if type(child) is nn.Dropout:
-                cheap = CheapDropout(child.p, source)
-                cheap.train(child.training)
-                setattr(module, name, cheap)
-        module.dropout_source = source  # type: ignore[assignment]  # read by plain_attention, whatever the class
-
-
 def keep_freed_memory() -> bool:
     """Tell glibc to keep freed memory for the next step instead of mapping fresh pages; elsewhere do nothing.
 
@@ -297,10 +195,6 @@ def keep_freed_memory() -> bool:
     trim_threshold, mmap_threshold = -1, -3
     # 32 MiB is the largest threshold that glibc accepts.
     return bool(mallopt(mmap_threshold, 1 << 25)) and bool(mallopt(trim_threshold, 1 << 30))
-
-
-def _masked(x: Tensor, keep: Tensor) -> Tensor:
-    return x.view(keep.dtype).bitwise_and(keep).view(x.dtype)
 
 
 def _product(a: Tensor, b: Tensor, factor: float) -> Tensor:

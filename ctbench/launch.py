@@ -223,14 +223,8 @@ class _Pool:
 
 
 def worker_environment() -> dict[str, str]:
-    """Return the environment of a worker: glibc keeps freed memory, which saves a page fault per tensor."""
-    return {
-        "MALLOC_MMAP_THRESHOLD_": "1073741824",
-        "MALLOC_TRIM_THRESHOLD_": "1073741824",
-        "MALLOC_TOP_PAD_": "67108864",
-        **os.environ,
-        "TOKENIZERS_PARALLELISM": "false",
-    }
+    """Return the environment of a worker: tokenizers must not start threads beside the node's own."""
+    return {**os.environ, "TOKENIZERS_PARALLELISM": "false"}
 
 
 def _heights(todo: Sequence[Node]) -> dict[str, int]:

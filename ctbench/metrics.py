@@ -59,7 +59,7 @@ def unseen_mask(num_tasks: int) -> NDArray[np.bool_]:
 
 def _mean(values: Array, partial: bool) -> float:
     kept = values[~np.isnan(values)] if partial else values
-    return float(kept.mean()) if kept.size else math.nan
+    return float(np.add.reduce(kept, axis=None)) / kept.size if kept.size else math.nan
 
 
 def _minus_base(matrix: Array) -> Array:

@@ -9,15 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import groupby
 from statistics import fmean, median
 
-from ctbench.metrics import all_metrics
-from ctbench.schema import BASE, CellRecord, Result, StageRecord
+import numpy as np
 
-Signatures = dict[tuple[int, int], tuple[float, ...]]
-"""By (row, column): every number scored in a cell."""
+from ctbench.metrics import Array
+from ctbench.schema import BASE, Result, StageRecord
+
+TOLERANCE = 1e-9
+"""Numbers nearer to each other than this follow from each other."""
 
 MIN_ODD_SEED = 0.05
 """A fine-tuning seed nearer to its siblings than this many score units is never called odd."""
@@ -34,40 +35,49 @@ class Check:
 
 def _constant_columns(result: Result) -> Iterator[str]:
     spans: dict[tuple[int, ...], list[str]] = {}
-    matrix, signatures = result.matrix.tolist(), cell_signatures(result)
+    numbers = seed_numbers(result)
     for column, domain in enumerate(result.stream.domains):
-        for rows in _equal_stretches(result, signatures, column):
-            spans.setdefault(rows, []).append(f"{domain} {_percent(matrix[rows[0]][column])}")
+        for rows in _equal_stretches(result, numbers[:, :, column], column):
+            spans.setdefault(rows, []).append(f"{domain} {_percent(float(result.matrix[rows[0], column]))}")
     for rows, columns in spans.items():
-        numbers = ", ".join(map(str, rows))
-        yield f"rows {numbers} come from different LMs, yet their scores are the same: {listing(columns)}"
+        yield (
+            f"rows {', '.join(map(str, rows))} come from different LMs, yet their scores are the same: "
+            f"{listing(columns)}"
+        )
 
 
-def _equal_stretches(result: Result, signatures: Signatures, column: int) -> Iterator[tuple[int, ...]]:
+def _equal_stretches(result: Result, numbers: Array, column: int) -> Iterator[tuple[int, ...]]:
     """Yield the rows of each stretch of equal scores in `column` that chance does not explain.
 
     Cells that fine-tune the same LM count once. A stretch of n rows under F fine-tuning seeds is (n - 1) F agreements:
     2 are enough where every other metric agrees too, 4 where only the scores do.
+
+    Args:
+        result: whose column it is.
+        numbers: the column's scores [F, T+1], by fine-tuning seed.
+        column: its index.
     """
-    matrix = result.matrix[:, column].tolist()
-    scores: dict[int, list[float | None]] = {}
-    for cell in sorted(result.cells, key=lambda cell: cell.finetune_seed):
-        if cell.domain == result.stream.domains[column] and (cell.row, column) in signatures:
-            scores.setdefault(cell.row, []).append(cell.score)
     rows, sources = [], set()
+    keys = list(zip(*numbers.tolist(), strict=True))
     for row, cells in enumerate(result.plan.cells):
-        if cells[column] not in sources and not math.isnan(matrix[row]):
+        if cells[column] not in sources and not any(math.isnan(score) for score in keys[row]):
             rows.append(row)
         sources.add(cells[column])
-    for _, group in groupby(rows, key=lambda row: (matrix[row], scores.get(row))):
+    for _, group in groupby(rows, key=keys.__getitem__):
         stretch = tuple(group)
-        if (len(stretch) - 1) * len(scores.get(stretch[0], [0])) >= 4:
+        if (len(stretch) - 1) * len(numbers) >= 4:
             yield stretch
-            continue
-        for _, part in groupby(stretch, key=lambda row: signatures.get((row, column))):
-            same = tuple(part)
-            if (len(same) - 1) * len(scores.get(same[0], [0])) >= 2:
-                yield same
+        elif (len(stretch) - 1) * len(numbers) >= 2:
+            for _, part in groupby(stretch, key=lambda row: _other_metrics(result, row, column)):
+                same = tuple(part)
+                if (len(same) - 1) * len(numbers) >= 2:
+                    yield same
+
+
+def _other_metrics(result: Result, row: int, column: int) -> list[tuple[int, list[tuple[str, float | None]]]]:
+    domain = result.stream.domains[column]
+    cells = [cell for cell in result.cells if cell.row == row and cell.domain == domain]
+    return sorted((cell.finetune_seed, sorted(cell.metrics.items())) for cell in cells)
 
 
 def _constant_rows(result: Result) -> Iterator[str]:
@@ -126,11 +136,14 @@ def _accuracies(result: Result) -> dict[tuple[int, int], float]:
         for column, score in enumerate(scores):
             if not math.isnan(score) and kinds.get(domains[column]) in ("accuracy", "micro_f1"):
                 found[row, column] = score
-    for place, cells in _by_place(result).items():
-        if place not in found:
-            values = [value for cell in cells if (value := cell.metrics.get("accuracy")) is not None]
-            if values and len(values) == len(cells):
-                found[place] = fmean(values)
+    columns = {domain: column for column, domain in enumerate(domains)}
+    values: dict[tuple[int, int], list[float | None]] = {}
+    for cell in result.cells if len(found) < int((~np.isnan(result.matrix)).sum()) else ():
+        values.setdefault((cell.row, columns[cell.domain]), []).append(cell.metrics.get("accuracy"))
+    for place, accuracies in values.items():
+        known = [accuracy for accuracy in accuracies if accuracy is not None]
+        if place not in found and len(known) == len(accuracies):
+            found[place] = fmean(known)
     return found
 
 
@@ -154,20 +167,22 @@ def _diverged(result: Result) -> Iterator[str]:
 
 
 def _odd_seeds(result: Result) -> Iterator[str]:
-    groups = {place: cells for place, cells in _by_place(result).items() if len(cells) >= 2}
-    deviations: list[float] = []
-    for cells in groups.values():
-        scores = _scores(cells)
-        centre, scale = sum(scores) / max(1, len(scores)), math.sqrt(len(cells) / (len(cells) - 1))
-        deviations += [abs(score - centre) * scale for score in scores]
-    limit = max(MIN_ODD_SEED, 5 * 1.4826 * median(deviations)) if deviations else math.inf
+    seeds = list(result.seed_scores)
+    if len(seeds) < 2:
+        return
+    scores = np.stack([result.seed_scores[seed] for seed in seeds])
+    scores = np.where(np.isnan(scores).any(axis=0), math.nan, scores)
+    deviations = np.abs(scores - scores.mean(axis=0)) * math.sqrt(len(seeds) / (len(seeds) - 1))
+    known = deviations[~np.isnan(deviations)]
+    limit = max(MIN_ODD_SEED, 5 * 1.4826 * float(np.median(known))) if known.size else math.inf
     odd = []
-    for (row, column), cells in groups.items():
-        for cell in cells:
-            others = _scores(sibling for sibling in cells if sibling is not cell)
-            if cell.score is not None and others and abs(cell.score - median(others)) > limit:
-                place = f"row {row} {result.stream.domains[column]} seed {cell.finetune_seed}"
-                odd.append(f"{place} {_percent(cell.score)} (siblings {_percent(median(others))})")
+    # A seed cannot be far from its siblings in a cell whose seeds are all near to each other.
+    for row, column in np.argwhere(np.ptp(scores, axis=0) > limit).tolist():
+        for index, seed in enumerate(seeds):
+            score, siblings = scores[index, row, column], np.delete(scores[:, row, column], index)
+            if abs(score - np.median(siblings)) > limit:
+                place = f"row {row} {result.stream.domains[column]} seed {seed}"
+                odd.append(f"{place} {_percent(score)} (siblings {_percent(float(np.median(siblings)))})")
     if odd:
         yield f"fine-tuning seeds far from their siblings: {listing(odd)}"
 
@@ -184,17 +199,15 @@ def _missing_cells(result: Result) -> Iterator[str]:
 
 
 def _inconsistent(result: Result) -> Iterator[str]:
-    matrix = result.matrix.tolist()
-    other = [
-        f"row {row} {result.stream.domains[column]}"
-        for (row, column), cells in _by_place(result).items()
-        if (scores := _scores(cells)) and not _near(matrix[row][column], fmean(scores))
-    ]
-    if other:
-        yield f"matrix and cells disagree: {listing(other)}"
+    if result.seed_scores:
+        means = np.mean(list(result.seed_scores.values()), axis=0)
+        differs = np.abs(means - result.matrix) > TOLERANCE
+        other = [f"row {row} {result.stream.domains[column]}" for row, column in np.argwhere(differs).tolist()]
+        if other:
+            yield f"matrix and cells disagree: {listing(other)}"
     wrong = [
         name
-        for name, value in all_metrics(result.matrix).items()
+        for name, value in result.computed_metrics.items()
         if name in result.metrics and not _near(result.metrics[name], value)
     ]
     if wrong:
@@ -218,27 +231,14 @@ CHECKS = (
 """Every check of one run; `find_across` adds "identical-methods"."""
 
 
-@lru_cache(maxsize=2)  # several checks of one result in a row ask for the same
-def _by_place(result: Result) -> dict[tuple[int, int], list[CellRecord]]:
-    columns = {domain: column for column, domain in enumerate(result.stream.domains)}
-    places: dict[tuple[int, int], list[CellRecord]] = {}
-    for cell in result.cells:
-        places.setdefault((cell.row, columns[cell.domain]), []).append(cell)
-    return places
-
-
-@lru_cache(maxsize=2)
-def cell_signatures(result: Result) -> Signatures:
-    """Return, by (row, column), every number scored in a cell; only for cells that agree with the matrix."""
-    matrix = result.matrix.tolist()
-    found: Signatures = {}
-    for (row, column), cells in _by_place(result).items():
-        scores = _scores(cells)
-        if len(scores) == len(cells) and _near(matrix[row][column], fmean(scores)):
-            ordered = sorted(cells, key=lambda cell: cell.finetune_seed)
-            numbers = [(cell.score, *(cell.metrics[name] for name in sorted(cell.metrics))) for cell in ordered]
-            found[row, column] = tuple(value for group in numbers for value in group if value is not None)
-    return found
+def seed_numbers(result: Result) -> Array:
+    """Return the scores [F, T+1, T] by fine-tuning seed; [1, T+1, T], the matrix, if the cells do not explain it."""
+    if result.seed_scores:
+        scores = np.array(list(result.seed_scores.values()))
+        differences = np.abs(scores.mean(axis=0) - result.matrix)
+        if not (differences > TOLERANCE).any() and (np.isnan(differences) == np.isnan(result.matrix)).all():
+            return scores
+    return result.matrix[None]
 
 
 def listing(items: list[str], *, limit: int = 6) -> str:
@@ -247,14 +247,8 @@ def listing(items: list[str], *, limit: int = 6) -> str:
     return ", ".join(items[:limit]) + more
 
 
-def _scores(cells: Iterable[CellRecord]) -> list[float]:
-    return [cell.score for cell in cells if cell.score is not None]
-
-
 def _near(one: float | None, other: float | None) -> bool:
-    if one is None or other is None or math.isnan(one) or math.isnan(other):
-        return (one is None or math.isnan(one)) and (other is None or math.isnan(other))
-    return abs(one - other) <= 1e-9
+    return one is other if one is None or other is None else abs(one - other) <= TOLERANCE
 
 
 def _percent(value: float) -> str:

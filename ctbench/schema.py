@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import ConfigDict, Field, JsonValue, PlainSerializer, PlainValidator
 
-from ctbench.metrics import Array
+from ctbench.metrics import Array, all_metrics
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -260,6 +261,24 @@ class Result:
     def num_tasks(self) -> int:
         """T, the number of domains."""
         return len(self.stream.domains)
+
+    @cached_property
+    def computed_metrics(self) -> dict[str, float | None]:
+        """The metrics that follow from the matrix, whatever the file says."""
+        return all_metrics(self.matrix)
+
+    @cached_property
+    def seed_scores(self) -> dict[int, Array]:
+        """The matrix [T+1, T] of each fine-tuning seed, from the cells; NaN where there is none."""
+        columns = {domain: column for column, domain in enumerate(self.stream.domains)}
+        tables: dict[int, list[list[float]]] = {}
+        for cell in self.cells:
+            table = tables.get(cell.finetune_seed)
+            if table is None:
+                table = tables[cell.finetune_seed] = [[math.nan] * len(columns) for _ in range(len(columns) + 1)]
+            if cell.score is not None:
+                table[cell.row][columns[cell.domain]] = cell.score
+        return {seed: np.array(tables[seed]) for seed in sorted(tables)}
 
     def plot(self, *, kind: Literal["matrix", "anytime", "loss", "training"] = "matrix") -> Figure:
         """Return a matplotlib figure of this run; `figure.savefig("x.png")` writes it.

@@ -219,7 +219,7 @@ def tell_apart(scores: Array) -> Spread:
     it counts as fine-tuning variance.
 
     Args:
-        scores: [N, F], run by fine-tuning seed; rows or columns with NaN must have been removed.
+        scores: [N, F], run by fine-tuning seed; a NaN in it leaves nothing to be told.
 
     Example:
         >>> spread = tell_apart(np.array([[0.1, 0.1], [0.3, 0.3]]))
@@ -227,7 +227,7 @@ def tell_apart(scores: Array) -> Spread:
         (0.141, 0.0)
     """
     num_runs, num_seeds = scores.shape
-    if num_seeds < 2 or num_runs < 1:
+    if num_seeds < 2 or num_runs < 1 or np.isnan(scores).any():
         return Spread(pretraining=math.nan, finetuning=math.nan)
     if num_runs < 2:
         return Spread(pretraining=math.nan, finetuning=float(scores.std(ddof=1)))

@@ -3,7 +3,7 @@
 Ke, Shao, Lin, Konishi, Kim, Liu: "Continual Pre-training of Language Models", ICLR 2023, arXiv:2302.03241. A gate g = 1
 on every attention head and feed-forward neuron tells by its gradient how much a loss depends on the unit. General
 knowledge has no text of its own: before stage 1 the loss is the KL divergence between two passes under dropout, for
-what dropout leaves alone matters less. After each stage it is the LM loss of the domain. A contrast makes the LM (h,
+robustness stands for it. After each stage it is the LM loss of the domain. A contrast makes the LM (h,
 and h+ under other dropout) differ from the one that keeps its units as far as they were important (h-):
 
     I = max over domains of |tanh(z(mean |dL / dg|))|,  z per layer       gradient of a unit's weights *= 1 - I
@@ -16,7 +16,7 @@ signed gradients); the proxy compares predictions at masked places (the code: so
 may have no dropout (tiny has none), so both the proxy and h+ use one of our own on the outputs of attention and
 feed-forward network, on top of the LM's; the contrast reads the masked text, so that the LM's own pass serves as h;
 a neuron's column of the second projection is masked too, and what has I = 1 is put back after weight decay. AdamW, the
-paper's optimiser and ours, divides a gradient by its own size, so a constant factor hardly matters until it is nearly 0
+optimiser of that code and ours, divides a gradient by its own size, so a constant factor hardly matters until it is nearly 0
 (I = 0.9 shortened a stage's path by 3 %); `damps=update` scales the step instead.
 """
 
@@ -111,7 +111,7 @@ class DAS(Method):
         assert total is not None
         importance = normalise(total)
         if stage.memory:
-            importance = importance
+            importance = importance.maximum(_importance(stage))
         stage.memory.update(importance.map(lambda table: table.cpu()).to_dict())
         stage.note(head_importance=float(importance.heads.mean()), neuron_importance=float(importance.neurons.mean()))
 

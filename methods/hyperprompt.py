@@ -51,7 +51,7 @@ class Hyperprompt(Method):
     """Width of the hypernetwork's hidden layer."""
     scale: float = hyper(0.5, low=0.0, tune=(0.1, 0.5, 1.0))
     """Standard deviation of the components at the start; large ones move the hidden states more."""
-    agree_weight: float = hyper(1.0, low=0.0, tune=(0.3, 1.0, 3.0, 10.0))
+    agree_weight: float = hyper(10.0, low=0.0, tune=(0.3, 1.0, 3.0, 10.0))
     """Weight of the agreement with the teacher; 0 is the ablation without it."""
     disagree_weight: float = hyper(0.1, low=0.0, tune=(0.03, 0.1, 0.3))
     """Weight of the disagreement of the two prompts' hidden states; 0 is the ablation without it."""

@@ -216,7 +216,7 @@ def test_identical_scores_of_different_methods_are_flagged() -> None:
     results = [result_from(record), result_from(twin(record, "other")), result_from(fake_record("replay"))]
     (finding,) = find_across(results)
     assert finding.code == "identical-methods"
-    assert finding.message.startswith("naive and other have identical scores in every cell of seed 0, order 0, row 2")
+    assert finding.message == "naive and other have identical scores: seed 0 (rows 2, 3, 4, 5)"
 
 
 def test_methods_may_agree_in_row_0_and_in_the_first_stage() -> None:

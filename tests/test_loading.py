@@ -93,7 +93,7 @@ def test_unknown_names_fail_at_once_in_one_line(tmp_path, monkeypatch):
         with pytest.raises(BadConfig, match="no model") as error:
             load_backbone(name)
         assert "\n" not in str(error.value)
-    with pytest.raises(BadConfig, match="config.json"):
+    with pytest.raises(BadConfig, match=r"config\.json"):
         load_backbone(str(tmp_path))
     assert time.perf_counter() - started < 5
 

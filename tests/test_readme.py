@@ -3,8 +3,9 @@ from __future__ import annotations
 import re
 import tomllib
 
-from ctbench.plugins import get_method
 from readme import README, generated
+
+from ctbench.plugins import get_method
 
 
 def test_generated_parts_have_not_drifted():

@@ -10,9 +10,8 @@ import numpy as np
 
 from ctbench.errors import BadConfig, UnknownName
 from ctbench.findings import find_across, known_findings
-from ctbench.metrics import Array, compute, get_metric
+from ctbench.metrics import compute, get_metric
 from ctbench.report.groups import UNREGISTERED_MARK, Entry, Group, Run
-from ctbench.schema import Result
 from ctbench.statistics import Interval, PairedTest, Spread, mean_interval, paired_tests, ranks, standings, tell_apart
 
 DEFAULT_METRICS = ("anytime", "A_Acc", "O_Acc", "F_Acc", "FWT_all", "forgetting")
@@ -174,7 +173,8 @@ def _scores(entries: Sequence[Entry], metric: str, question: Question) -> list[S
 
 
 def _score(entry: Entry, metric: str, question: Question) -> Score:
-    values = {run: compute(metric, result.matrix) for run, result in entry.results.items()}
+    plain = {run: result.computed_metrics[metric] for run, result in entry.results.items()}
+    values = {run: math.nan if value is None else value for run, value in plain.items()}
     is_partial = question.partial and any(math.isnan(value) for value in values.values())
     if is_partial:
         values = {run: compute(metric, result.matrix, partial=True) for run, result in entry.results.items()}
@@ -189,24 +189,11 @@ def _score(entry: Entry, metric: str, question: Question) -> Score:
 
 
 def _spread(entry: Entry, metric: str, partial: bool) -> Spread:
-    tables = [seed_matrices(result) for result in entry.results.values()]
+    tables = [result.seed_scores for result in entry.results.values()]
     shared = set.intersection(*(set(table) for table in tables))
     values = [[compute(metric, table[seed], partial=partial) for seed in sorted(shared)] for table in tables]
     scores = np.array(values, dtype=np.float64).reshape(len(tables), len(shared))
     return tell_apart(scores) if shared else Spread(pretraining=math.nan, finetuning=math.nan)
-
-
-def seed_matrices(result: Result) -> dict[int, Array]:
-    """Return the matrix [T+1, T] of each fine-tuning seed, from the cells of the result."""
-    columns = {domain: column for column, domain in enumerate(result.stream.domains)}
-    tables: dict[int, list[list[float]]] = {}
-    num_tasks = result.num_tasks
-    for cell in result.cells:
-        if cell.finetune_seed not in tables:
-            tables[cell.finetune_seed] = [[math.nan] * num_tasks for _ in range(num_tasks + 1)]
-        if cell.score is not None:
-            tables[cell.finetune_seed][cell.row][columns[cell.domain]] = cell.score
-    return {seed: np.array(table) for seed, table in tables.items()}
 
 
 def _cost(entry: Entry, name: str) -> float:

@@ -40,8 +40,14 @@ def points(value: float | None) -> str:
 
 
 def metric_number(name: str, value: float | None) -> str:
-    """Return the value of metric `name` as tables show it: percent, or points for a difference."""
-    return points(value) if name in METRICS and METRICS[name].is_difference else percent(value)
+    """Return the value of metric `name` as tables show it: in percent, with a sign where more is a gain.
+
+    Example:
+        >>> metric_number("BWT", 0.05), metric_number("forgetting", 0.05), metric_number("F_Acc", 0.05)
+        ('+5.0', '5.0', '5.0')
+    """
+    is_gain = name in METRICS and METRICS[name].is_difference and METRICS[name].better == "higher"
+    return points(value) if is_gain else percent(value)
 
 
 def interval(low: float | None, high: float | None, *, signed: bool = False) -> str:

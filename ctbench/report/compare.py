@@ -1,0 +1,245 @@
+"""Compare results: what `ctbench compare` prints and `ctbench.compare` returns."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ctbench.errors import BadConfig, MissingResult, UnknownName
+from ctbench.metrics import METRICS
+from ctbench.report.groups import Choice, Group, group_results
+from ctbench.report.leaderboard import COSTS, Board, Question, find_entry, make_board
+from ctbench.report.tables import Cell, Table, csv_text, latex, markdown, terminal
+from ctbench.report.transfer import Transfer, transfer_record, transfer_rows, transfer_table, transfers
+from ctbench.report.views import board_record, contrast_table, leaderboard_table
+from ctbench.results import Loaded, read_results
+from ctbench.sanity import CHECKS
+from ctbench.schema import Result
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+View = Literal["leaderboard", "transfer"]
+FORMATS = ("table", "markdown", "latex", "csv", "json")
+VIEWS = ("leaderboard", "transfer")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """Tables of results, each a pure function of them.
+
+    Args:
+        groups: what may share a table.
+        question: what was asked.
+        view: "leaderboard" or "transfer".
+        hidden: one line for each kind of runs that are left out.
+        skipped: one line for each file that could not be used.
+    """
+
+    groups: tuple[Group, ...]
+    question: Question
+    view: View
+    hidden: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
+
+    @cached_property
+    def boards(self) -> tuple[Board, ...]:
+        """The leaderboard of each group."""
+        return tuple(_boards(self.groups, self.question))
+
+    @cached_property
+    def transfers(self) -> tuple[Transfer, ...]:
+        """The transfer tables of each group."""
+        return tuple(each for group in self.groups for each in transfers(group, self.question))
+
+    def tables(self) -> list[Table]:
+        """Return the tables of the view, as they are printed."""
+        if self.view == "transfer":
+            return [transfer_table(each) for each in self.transfers]
+        found = [(leaderboard_table(board), contrast_table(board)) for board in self.boards]
+        return [table for pair in found for table in pair if table is not None]
+
+    def record(self) -> dict[str, Any]:
+        """Return everything as plain JSON data in full precision, NaN as None."""
+        found = (
+            [transfer_record(each) for each in self.transfers]
+            if self.view == "transfer"
+            else [board_record(board) for board in self.boards]
+        )
+        return {"view": self.view, "tables": found, "hidden": list(self.hidden), "skipped": list(self.skipped)}
+
+    def frame(self) -> pd.DataFrame:
+        """Return the leaderboards as one pandas DataFrame: a row per entry, metrics in [0, 1].
+
+        Example:
+            >>> compare("results").frame().loc[0, "rank"] >= 1
+            True
+        """
+        import pandas as pd
+
+        header, *rows = self._rows()
+        return pd.DataFrame(rows, columns=[str(name) for name in header])
+
+    def render(self, form: str = "markdown", *, explain: bool = False) -> str:
+        """Return the text of a format other than the terminal's.
+
+        Args:
+            form: "table" (plain text of full width), "markdown", "latex", "csv" or "json".
+            explain: add the definitions (not for csv and json).
+        """
+        if form == "json":
+            return json.dumps(self.record(), allow_nan=False, indent=1) + "\n"
+        if form == "csv":
+            return csv_text(self._rows())
+        drawers: dict[str, Callable[[Table], str]] = {"markdown": markdown, "latex": latex, "table": _plain_text}
+        draw = drawers[form]
+        tables = self.tables() + ([explanation(self.question.metrics)] if explain else [])
+        return "\n".join(draw(table) for table in tables)
+
+    def _rows(self) -> list[list[object]]:
+        return transfer_rows(list(self.transfers)) if self.view == "transfer" else _board_rows(self.boards)
+
+    def __str__(self) -> str:
+        return self.render("table")
+
+
+def compare(
+    results: str | Path | Sequence[Result] = "results",
+    *,
+    view: View = "leaderboard",
+    strict: bool = False,
+    **choices: Any,
+) -> Comparison:
+    """Compare results as `ctbench compare` does.
+
+    Args:
+        results: a folder of result files, or results.
+        view: "leaderboard" or "transfer".
+        strict: refuse files that cannot be used instead of naming them in `skipped`.
+        choices: the fields of `Choice` (streams, methods, everything) and of `Question` (metrics, against, planned,
+            partial, confidence).
+
+    Raises:
+        MissingResult: there is nothing to compare.
+        UnknownName: no such stream, method, metric or entry.
+        BadResult: with `strict`, for a file that cannot be used.
+
+    Example:
+        >>> comparison = compare("results", metrics=["F_Acc"], against="naive")
+        >>> comparison.record()["tables"][0]["metrics"]
+        ['F_Acc']
+    """
+    if view not in VIEWS:
+        raise UnknownName("view", view, VIEWS)
+    names = {field.name for field in fields(Choice)}
+    given: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in choices.items()
+    }
+    choice = Choice(**{name: value for name, value in given.items() if name in names})
+    question = Question(**{name: value for name, value in given.items() if name not in names})
+    if isinstance(results, str | Path):
+        loaded = read_results(results, strict=strict)
+        place = str(results)
+    else:
+        loaded, place = Loaded(results=tuple(results), skipped=()), "what was given"
+    if not loaded.results:
+        hint = "; run one (ctbench run) or name another folder (--results)"
+        more = f" ({len(loaded.skipped)} files could not be used)" if loaded.skipped else ""
+        raise MissingResult(f"no results in {place}{more}{hint}")
+    groups, hidden = group_results(loaded.results, choice)
+    _check_names(groups, question)
+    return Comparison(groups=tuple(groups), question=question, view=view, hidden=tuple(hidden), skipped=loaded.skipped)
+
+
+def _plain_text(table: Table) -> str:
+    return terminal(table).plain
+
+
+def _check_names(groups: Sequence[Group], question: Question) -> None:
+    """Refuse a method to compare with that no table has."""
+    for name in [name for name in (question.against, *(question.planned or ())) if name is not None]:
+        errors = []
+        for group in groups:
+            try:
+                find_entry(group, name)
+            except UnknownName as error:
+                errors.append(error)
+        if groups and len(errors) == len(groups):
+            labels = {entry.label for group in groups for entry in group.entries}
+            raise UnknownName("method in these tables", name, labels)
+
+
+def _boards(groups: Iterable[Group], question: Question) -> Iterable[Board]:
+    for group in groups:
+        names = {entry.name for entry in group.entries} | {entry.label for entry in group.entries}
+        asked, notes = question, []
+        if question.against is not None and question.against not in names:
+            asked = replace(asked, against=None)
+            notes.append(f"{question.against} has no runs here to compare with")
+        if question.planned is not None and not set(question.planned) <= names:
+            asked = replace(asked, planned=None)
+            notes.append(f"{' and '.join(question.planned)} are not both here to compare")
+        board = make_board(group, asked)
+        yield replace(board, notes=(*notes, *board.notes))
+
+
+def _board_rows(boards: Sequence[Board]) -> list[list[object]]:
+    """Return one row per entry, everything about it in columns."""
+    metrics = boards[0].question.metrics if boards else ()
+    parts = ("mean", "deviation", "low", "high", "rank", "partial")
+    against = ("against", "difference", "low", "high", "n", "p", "p_holm")
+    contrasts = [contrast for board in boards for contrast in board.contrasts]
+    compared = [name for name in metrics if any(contrast.metric == name for contrast in contrasts)]
+    head = ["stream", "version", "backbone", "recipe", "precision", "protocol", "apart", "method", "rank", "n"]
+    score_names = [name if part == "mean" else f"{name}_{part}" for name in metrics for part in parts]
+    compared_names = [f"{name}_vs_{part}" for name in compared for part in against]
+    rows: list[list[object]] = [
+        [*head, *score_names, *compared_names, "sd_between_runs", "sd_between_seeds", *COSTS, "traits", "findings"]
+    ]
+    for board in boards:
+        record = board_record(board)
+        shared = [record[key] for key in ("stream", "stream_version", "backbone", "recipe", "precision", "protocol")]
+        for row in record["rows"]:
+            scores = [row["scores"][name] for name in metrics]
+            line = [*shared, "; ".join(record["why_apart"]), row["label"], scores[0]["rank"], row["n"]]
+            for score in scores:
+                line += [score["mean"], score["deviation"], score["low"], score["high"], score["rank"]]
+                line.append(score["is_partial"])
+            for name in compared:
+                found = [c for c in record["comparisons"] if (c["first"], c["metric"]) == (row["label"], name)]
+                keys = ("second", "difference", "low", "high", "n", "p", "p_holm")
+                line += [found[-1][key] if found else None for key in keys]
+            spread = (row["spread"]["pretraining"], row["spread"]["finetuning"])
+            line += [*spread, *row["cost"].values(), ", ".join(row["traits"]), "; ".join(row["findings"])]
+            rows.append(line)
+    return rows
+
+
+def explanation(metrics: Sequence[str]) -> Table:
+    """Return the definitions of `metrics` and of the findings as a table."""
+    rows = [(name, METRICS[name].definition, METRICS[name].source) for name in metrics]
+    return Table(
+        title="Definitions: R[i][j] is the score on task j after stage i; row 0 is the untouched LM, fine-tuned",
+        columns=("metric", "definition", "source"),
+        rows=tuple(tuple(Cell(text=text) for text in row) for row in rows),
+        left=("definition", "source"),
+        notes=tuple(f"finding {check.code}: {check.meaning}" for check in CHECKS),
+    )
+
+
+def read_planned(text: str | None) -> tuple[str, str] | None:
+    """Read the two methods of "A:B".
+
+    Raises:
+        BadConfig: if that is not two names.
+    """
+    if text is None:
+        return None
+    first, colon, second = text.partition(":")
+    if not (colon and first and second) or first == second:
+        raise BadConfig(f"--planned is '{text}'; two methods are wanted, as in --planned A:B")
+    return first, second
