@@ -220,8 +220,8 @@ def _stages(run: Run, store: Store) -> list[dict[str, Any]]:
 
 
 def _cost(run: Run, stages: list[dict[str, Any]], cells: list[dict[str, Any]], parameters: int) -> dict[str, Any]:
-    """Add up what the stages cost; a plan that keeps several LMs adds the others' parameters."""
-    kept = {source for source in run.plan.cells[-1] if source} or {BASE}
+    """Add up what the stages cost; a plan that ends in several LMs adds the others' parameters."""
+    kept = {source for source in run.plan.cells[-1] if source} - set(run.plan.parents) or {BASE}
     seconds = {cell["key"]: cell["seconds"] for cell in cells}
     return {
         "tokens": sum(stage["tokens"] for stage in stages),

@@ -1,35 +1,56 @@
-"""`ctbench plot`: the matrix of one run, or the mean over the seeds of a method, as a picture."""
+"""`ctbench plot`: pictures of results."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from ctbench.cli.options import ResultsOption
-from ctbench.errors import BadConfig
 
-SUFFIXES = (".png", ".svg", ".pdf")
+Many = list[str] | None
 
 
 def command(
-    run: Annotated[
-        str | None, typer.Argument(help="Path of a result file, or the first characters of its key.")
+    run: Annotated[Many, typer.Argument(help="Paths of result files, or first characters of their keys.")] = None,
+    kind: Annotated[
+        str, typer.Option("--kind", "-k", help="matrix, difference, anytime, transfer, cost, loss or training.")
+    ] = "matrix",
+    stream: Annotated[str | None, typer.Option("--stream", "-s", help="Stream to draw.")] = None,
+    method: Annotated[
+        Many, typer.Option("--method", "-m", help="Only these methods (repeatable), in this order.")
     ] = None,
-    stream: Annotated[str | None, typer.Option(help="Stream of the runs to average, instead of one run.")] = None,
-    method: Annotated[str | None, typer.Option(help="Method of the runs to average.")] = None,
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write: .png, .svg or .pdf.")] = Path(
-        "matrix.png"
-    ),
-    kind: Annotated[str, typer.Option(help="matrix, anytime, loss or training.")] = "matrix",
+    metric: Annotated[str, typer.Option(help="Of --kind cost.")] = "anytime",
+    cost: Annotated[
+        str,
+        typer.Option(
+            help="Of --kind cost: tokens, forward_tokens, seconds, peak_memory_bytes, added_parameters, stored_bytes."
+        ),
+    ] = "forward_tokens",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write: .png, .svg or .pdf.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse result files that cannot be used.")] = False,
     results: ResultsOption = Path("results"),
 ) -> None:
-    """Draw the matrix as a heat map, or the anytime and loss curves."""
-    if output.suffix not in SUFFIXES:
-        raise BadConfig(f"--output is '{output.name}'; its name must end in {', '.join(SUFFIXES)}")
-    from ctbench.report.plots import choose, make_figure, save
+    """Draw the results of one stream; several runs of a method are averaged."""
+    from ctbench.cli.show import find
+    from ctbench.report.groups import Choice, group_results
+    from ctbench.report.plots import choose_group, make_figure
+    from ctbench.report.style import check_suffix, save
+    from ctbench.results import read_results
 
-    figure = make_figure(choose(run, stream, method, results), kind=kind)
-    save(figure, output)
-    print(output)
+    if output is not None:
+        check_suffix(output)
+    if run:
+        found = [result for name in run for result in find(name, results)]
+    else:
+        loaded = read_results(results, strict=strict)
+        groups, hidden = group_results(
+            loaded.results, Choice(streams=(stream,) if stream else (), methods=tuple(method or ()))
+        )
+        for line in (*(f"skipped {line}" for line in loaded.skipped), *hidden):
+            print(line, file=sys.stderr)
+        found = choose_group(groups, method or ())
+    figure = make_figure(found, kind=kind, metric=metric, cost=cost)
+    print(save(figure, output or Path(f"{found[0].stream.name}-{kind}.png")))

@@ -26,6 +26,7 @@ Key = tuple[str | int, ...]
 Tree = dict[str, Any]
 
 _MAX_SHOWN = 4
+_UNKNOWN = ("unexpected_keyword_argument",)  # a misspelt key explains a missing one: it comes first
 _HEADER = re.compile(r"^\s*(\[\[?)\s*([^\[\]]+?)\s*\]\]?\s*(?:#.*)?$")
 _ASSIGN = re.compile(r"""^\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*=""")
 
@@ -175,7 +176,8 @@ def validate(cls: type[T], tree: Mapping[str, Any], origin: Origin) -> T:
     try:
         return TypeAdapter(cls).validate_python(dict(tree))
     except ValidationError as error:
-        problems = [_describe(cls, detail, origin) for detail in error.errors(include_url=False)]
+        details = sorted(error.errors(include_url=False), key=lambda detail: detail["type"] not in _UNKNOWN)
+        problems = [_describe(cls, detail, origin) for detail in details]
     more = f"; and {len(problems) - _MAX_SHOWN} more" if len(problems) > _MAX_SHOWN else ""
     raise BadConfig("; ".join(problems[:_MAX_SHOWN]) + more)
 
@@ -192,7 +194,7 @@ def _describe(cls: type, detail: Any, origin: Origin) -> str:
     kind, found, context = detail["type"], detail.get("input"), detail.get("ctx", {})
     where = f"{origin.place(key)}: {show_key(key)}" if key else origin.place(key)
     match kind:
-        case "unexpected_keyword_argument" | "extra_forbidden":
+        case "unexpected_keyword_argument":
             known = [field.name for field in dataclasses.fields(tables[-1])]
             table = show_key(key[:-1]) or "the top level"
             return f"{origin.place(key)}: unknown key '{key[-1]}' in {table}; {suggest(str(key[-1]), known)}"

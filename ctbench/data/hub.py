@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
-from ctbench.data.files import Place, Record
+from ctbench.data.records import Place, Record
 from ctbench.data.schema import HubTask, HubText
 from ctbench.errors import BadData
 
@@ -33,12 +33,25 @@ def read_hub(
         )
     names = {field: features[field].names for field in fields if type(features.get(field)).__name__ == "ClassLabel"}
     limit = source.max_documents if isinstance(source, HubText) else None
-    for row, record in enumerate(data, start=1):
+    for row, record in enumerate(_guarded(data, place=place, whose=whose), start=1):
         if limit is not None and row > limit:
             return
         if lacking := [field for field in fields if field not in record]:
             raise BadData(f"{place}:{row}: no field '{lacking[0]}', wanted by {whose}; found: {', '.join(record)}")
         yield (place, row), {field: _name(record[field], names.get(field)) for field in fields}
+
+
+def _guarded(data: Iterable[Any], *, place: str, whose: str) -> Iterator[Any]:
+    """Iterate; what a streamed data set raises on the way becomes one line."""
+    try:
+        yield from data
+    except Exception as error:  # network, decoding: of any library
+        raise BadData(f"{place}: broke off while reading for {whose}; {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0][:200] if lines else type(error).__name__
 
 
 def _name(value: Any, names: Sequence[str] | None) -> Any:
@@ -60,13 +73,12 @@ def _load(source: HubText | HubTask, *, split: str, place: str, whose: str) -> A
             streaming=isinstance(source, HubText) and _is_streamed(source, is_offline=is_offline),
         )
     except Exception as error:  # `datasets` raises a dozen kinds, several of other libraries
-        reason = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
         advice = (
             "this run is offline and the data set is not in the local cache: run once with --online"
             if is_offline
             else "check id, revision, config and split, and the network"
         )
-        raise BadData(f"{place}: cannot be loaded for {whose}; {advice} ({reason})") from None
+        raise BadData(f"{place}: cannot be loaded for {whose}; {advice} ({_reason(error)})") from None
 
 
 def _is_streamed(source: HubText, *, is_offline: bool) -> bool:

@@ -35,15 +35,13 @@ Bayes accuracy
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-import numpy.typing as npt
 
+from ctbench.data.lexicon import Ids, Kind, World, make_world, pick, shuffle_rows
 from ctbench.data.settings import Language
 from ctbench.errors import UnknownName
 from ctbench.randomness import make_generator
@@ -61,32 +59,7 @@ __all__ = [
 GENERATOR_VERSION = 1
 """Raised whenever the same knobs give other texts; part of every fingerprint."""
 
-Kind = Literal["domain", "temporal"]
-Ids = npt.NDArray[np.int64]
-
 _CHUNK = 1000
-_ONSETS = "bdfgklmnprstvz"
-_VOWELS = "aeiou"
-_CODAS = ("", "l", "n", "r", "s")
-
-
-@dataclass(frozen=True, kw_only=True)
-class World:
-    """A language worked out: C classes, W words per class, A anchors per class, N domains.
-
-    Attributes:
-        words: all words by their number.
-        functions: numbers of the function words.
-        anchors: [C, A].
-        general: lexicon of general text, [C, W].
-        lexicons: lexicons of the domains, [N, C, W].
-    """
-
-    words: npt.NDArray[np.object_]
-    functions: Ids
-    anchors: Ids
-    general: Ids
-    lexicons: Ids
 
 
 def domain_names(language: Language, kind: Kind) -> tuple[str, ...]:
@@ -131,15 +104,15 @@ def language_texts(
     world = make_world(language, kind)
     generator = make_generator(language.seed, [kind, domain or "general"], f"language {purpose}")
     for start in range(0, num_documents, _CHUNK):
-        labels = _pick(generator, language.num_classes, _CHUNK)
+        labels = pick(generator, language.num_classes, _CHUNK)
         classes = _clause_classes(language, generator, labels, language.clauses)
         content = _draw(generator, lexicon, classes)
         if domain is None:
             every_word = np.unique(np.concatenate([world.general.ravel(), world.lexicons.ravel()]))
-            strays = every_word[_pick(generator, len(every_word), content.shape)]
+            strays = every_word[pick(generator, len(every_word), content.shape)]
             content = np.where(generator.random(content.shape) < language.background, strays, content)
         anchors = _draw(generator, world.anchors, classes)
-        fillers = world.functions[_pick(generator, len(world.functions), content.shape)]
+        fillers = world.functions[pick(generator, len(world.functions), content.shape)]
         second = np.where(generator.random(content.shape) < language.anchor_fraction, anchors, fillers)
         texts = _write(world, generator, second, content)
         yield from itertools.islice(texts, num_documents - start)
@@ -151,7 +124,7 @@ def language_task(
     """Return the (text, label) pairs of a split of a domain's end task; raises UnknownName."""
     world = make_world(language, kind)
     labels, content, generator = _draw_task(language, kind, domain, split)
-    fillers = world.functions[_pick(generator, len(world.functions), content.shape)]
+    fillers = world.functions[pick(generator, len(world.functions), content.shape)]
     names = label_names(language)
     texts = _write(world, generator, fillers, content)
     return [(text, names[label]) for text, label in zip(texts, labels, strict=True)]
@@ -169,69 +142,6 @@ def bayes_accuracy(language: Language, kind: Kind, domain: str) -> float:
     return float(hits.mean())
 
 
-@functools.lru_cache(maxsize=8)
-def make_world(language: Language, kind: Kind) -> World:
-    """Draw the words and lexicons of a language."""
-    generator = make_generator(language.seed, [kind], "language lexicons")
-    num_classes, width = language.num_classes, language.words_per_class
-    counter = itertools.count()
-
-    def fresh(*shape: int) -> Ids:
-        return np.array([next(counter) for _ in range(int(np.prod(shape)))], dtype=np.int64).reshape(shape)
-
-    functions = fresh(language.num_function_words)
-    anchors = fresh(num_classes, language.num_anchors)
-    general = fresh(num_classes, width)
-    lexicons = []
-    before = general if kind == "temporal" else None
-    for _ in range(language.num_domains):
-        if kind == "temporal":
-            assert before is not None
-            before = _age(language, generator, before, fresh)
-            lexicons.append(before)
-        else:
-            lexicon, before = _settle(language, generator, general, before, fresh)
-            lexicons.append(lexicon)
-    num_words = next(counter)
-    words = _spell(make_generator(language.seed, [kind], "language words"), len(functions), num_words)
-    return World(words=words, functions=functions, anchors=anchors, general=general, lexicons=np.stack(lexicons))
-
-
-def _settle(
-    language: Language, generator: np.random.Generator, general: Ids, before: Ids | None, fresh: Any
-) -> tuple[Ids, Ids]:
-    """Make the lexicon [C, W] of a domain and return it with its new words [C, X], from which the next domain takes."""
-    num_classes, width = general.shape
-    num_shared, num_moved = round(language.sharing * width), round(language.polysemy * width)
-    num_moved = min(num_moved, width - num_shared)
-    num_new = width - num_shared - num_moved
-    mixed = _shuffle_rows(generator, general)
-    shared, moved = mixed[:, :num_shared], _move(generator, mixed[:, num_shared : num_shared + num_moved])
-    num_taken = 0 if before is None else min(round(language.transfer * width), num_new)
-    own = fresh(num_classes, num_new - num_taken)
-    new = own if before is None else np.concatenate([_shuffle_rows(generator, before)[:, :num_taken], own], axis=1)
-    return np.concatenate([shared, moved, new], axis=1), new
-
-
-def _age(language: Language, generator: np.random.Generator, before: Ids, fresh: Any) -> Ids:
-    """Make the lexicon [C, W] of the period that follows `before`."""
-    num_classes, width = before.shape
-    num_dead, num_moved = round(language.turnover * width), round(language.drift * width)
-    num_moved = min(num_moved, width - num_dead)
-    mixed = _shuffle_rows(generator, before)
-    born = fresh(num_classes, num_dead)
-    moved = _move(generator, mixed[:, num_dead : num_dead + num_moved])
-    return np.concatenate([born, moved, mixed[:, num_dead + num_moved :]], axis=1)
-
-
-def _move(generator: np.random.Generator, words: Ids) -> Ids:
-    """Give every word [C, X] another class; each class loses and gains X words."""
-    num_classes, num_moved = words.shape
-    shifts = 1 + _pick(generator, num_classes - 1, num_moved)
-    moved: Ids = words[(np.arange(num_classes)[:, None] - shifts) % num_classes, np.arange(num_moved)]
-    return moved
-
-
 def _draw_task(language: Language, kind: Kind, domain: str, split: str) -> tuple[Ids, Ids, np.random.Generator]:
     """Draw labels [n] and content words [n, clauses] of a split; the generator goes on to the words that do not matter."""
     lexicon = _lexicon(language, kind, domain)
@@ -241,7 +151,7 @@ def _draw_task(language: Language, kind: Kind, domain: str, split: str) -> tuple
     labels = labels[np.argsort(generator.random(len(labels)), kind="stable")]
     if split == "train":
         num_shown = max(1, round((1 - language.scarcity) * lexicon.shape[1]))
-        lexicon = _shuffle_rows(generator, lexicon)[:, :num_shown]
+        lexicon = shuffle_rows(generator, lexicon)[:, :num_shown]
     classes = _clause_classes(language, generator, labels, language.task_clauses)
     return labels, _draw(generator, lexicon, classes), generator
 
@@ -259,55 +169,23 @@ def _lexicon(language: Language, kind: Kind, domain: str | None) -> Ids:
 def _clause_classes(language: Language, generator: np.random.Generator, labels: Ids, num_clauses: int) -> Ids:
     """Return the class of each clause, [n, clauses]."""
     shape = (len(labels), num_clauses)
-    others = (labels[:, None] + 1 + _pick(generator, language.num_classes - 1, shape)) % language.num_classes
+    others = (labels[:, None] + 1 + pick(generator, language.num_classes - 1, shape)) % language.num_classes
     return np.where(generator.random(shape) < language.noise, others, labels[:, None])
 
 
 def _draw(generator: np.random.Generator, lexicon: Ids, classes: Ids) -> Ids:
     """Draw a word of `lexicon` [C, W] for each class of `classes`."""
-    drawn: Ids = lexicon[classes, _pick(generator, lexicon.shape[1], classes.shape)]
+    drawn: Ids = lexicon[classes, pick(generator, lexicon.shape[1], classes.shape)]
     return drawn
 
 
 def _write(world: World, generator: np.random.Generator, second: Ids, content: Ids) -> Iterator[str]:
     """Write sentences from the second and third words of their clauses, both [n, clauses]."""
-    first = world.functions[_pick(generator, len(world.functions), content.shape)]
+    first = world.functions[pick(generator, len(world.functions), content.shape)]
     clauses = np.stack([first, second, content], axis=2).reshape(len(content), -1)
     return (" ".join(row) for row in world.words[clauses])
-
-
-def _pick(generator: np.random.Generator, high: int, shape: int | tuple[int, ...]) -> Ids:
-    """Draw whole numbers below `high`, from doubles only: numpy keeps that stream the same over its versions."""
-    return (generator.random(shape) * high).astype(np.int64)
-
-
-def _shuffle_rows(generator: np.random.Generator, words: Ids) -> Ids:
-    return np.take_along_axis(words, np.argsort(generator.random(words.shape), axis=1, kind="stable"), axis=1)
 
 
 def _number(prefix: str, count: int) -> tuple[str, ...]:
     digits = len(str(count))
     return tuple(f"{prefix}-{index:0{digits}d}" for index in range(1, count + 1))
-
-
-def _spell(generator: np.random.Generator, num_short: int, num_words: int) -> npt.NDArray[np.object_]:
-    """Make `num_words` different words: the first `num_short` of one syllable, the others of two or more."""
-    num_open = len(_ONSETS) * len(_VOWELS)
-    num_syllables = 2
-    while num_open**num_syllables * len(_CODAS) < 2 * num_words:
-        num_syllables += 1
-    spoken: list[str] = []
-    for count, syllables in ((num_short, 1), (num_words - num_short, num_syllables)):
-        order = np.argsort(generator.random(num_open**syllables * len(_CODAS)), kind="stable")
-        spoken += [_syllables(int(code), syllables) for code in order[:count]]
-    return np.array(spoken, dtype=object)
-
-
-def _syllables(code: int, count: int) -> str:
-    code, coda = divmod(code, len(_CODAS))
-    parts = []
-    for _ in range(count):
-        code, vowel = divmod(code, len(_VOWELS))
-        code, onset = divmod(code, len(_ONSETS))
-        parts.append(_ONSETS[onset] + _VOWELS[vowel])
-    return "".join(parts) + _CODAS[coda]

@@ -18,19 +18,27 @@ Row = tuple[str, str, str, str]
 
 def describe_keys() -> list[Row]:
     """Return (key, type, default, help) of every key of a stream's TOML, in order, for the README's table."""
-    return list(_describe(StreamFile, ""))
+    return list(_describe(StreamFile, "", {}))
 
 
-def _describe(table: type, prefix: str) -> Iterator[Row]:
+def _describe(table: type, prefix: str, places: dict[tuple[type, ...], str]) -> Iterator[Row]:
+    """Walk a table; tables of a kind that was described before (`places`) are not described again."""
     docs, hints = field_docs(table), typing.get_type_hints(table, include_extras=True)
     for field in dataclasses.fields(table):
-        inner = dataclasses_in(hints[field.name])
-        kind = _type(hints[field.name]) if not inner else "tables" if field.name == "domains" else "table"
-        yield prefix + field.name, kind, _default(field), docs[field.name]
+        inner = tuple(dataclasses_in(hints[field.name]))
+        name, help_text = prefix + field.name, docs[field.name]
+        if not inner:
+            yield name, _type(hints[field.name]), _default(field), help_text
+            continue
+        if inner in places:
+            yield name, "table", _default(field), f"{help_text} Keys as of `{places[inner]}`."
+            continue
+        places[inner] = name
+        yield name, "tables" if field.name in ("domains", "recipes") else "table", _default(field), help_text
         for choice in inner:
             tag = f" (source = {_source(choice)})" if len(inner) > 1 else ""
-            name = f"{prefix}{field.name}.NAME" if field.name == "recipes" else prefix + field.name
-            for key, kind, default, text in _describe(choice, f"{name}."):
+            inside = f"{name}.NAME." if field.name == "recipes" else f"{name}."
+            for key, kind, default, text in _describe(choice, inside, places):
                 if not (tag and key.endswith(".source")):
                     yield key, kind, default, text + tag
 

@@ -179,3 +179,5 @@ class Language:
             raise ValueError("sharing + polysemy + transfer must be at most 1")
         if self.drift + self.turnover > 1 + 1e-9:
             raise ValueError("drift + turnover must be at most 1")
+        if self.noise >= 1 - 1 / self.num_classes:
+            raise ValueError("noise must be below 1 - 1 / num_classes, or a clause speaks against its sentence's class")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ctbench.data.files import Place, Record, find_files, read_documents, read_records, show
+from ctbench.data.files import DataFile, find_files
+from ctbench.data.records import Place, Record, read_documents, read_records, show
 from ctbench.data.schema import Domain, FilesTask, FilesText, HubTask, HubText, Split, Stream, SyntheticText
 from ctbench.errors import BadData
 from ctbench.randomness import make_generator
@@ -59,7 +60,7 @@ def read_texts(
 
 def _read_files(stream: Stream, source: FilesText, whose: str) -> Iterator[str]:
     is_empty = True
-    for file in find_files(stream.folder(), source.path, format=source.format, whose=whose):
+    for file in _find(stream, source.path, source.format, whose):
         if file.format == "text":
             texts = read_documents(file, source.document)
         else:
@@ -115,14 +116,23 @@ def _task_records(
             yield from read_hub(task, split=name, fields=fields, whose=whose)
         return
     paths = {"train": task.train, "validation": task.validation, "test": task.test}[split]
-    for file in find_files(stream.folder(), paths or (), format=task.format, whose=whose):
+    for file in _find(stream, paths or (), task.format, whose):
         yield from read_records(file, fields)
+
+
+def _find(stream: Stream, paths: Sequence[str], format: str, whose: str) -> list[DataFile]:
+    return find_files(stream.folder(), paths, format=format, whose=whose, root=stream.root)
 
 
 def _text(place: Place, record: Record, field: str) -> str:
     value = record[field]
     if not isinstance(value, str):
         raise BadData(f"{show(place)}: field '{field}' must be text, found {type(value).__name__}")
+    if not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise BadData(f"{show(place)}: field '{field}' holds half a character (a lone surrogate)") from None
     return value
 
 
@@ -156,7 +166,7 @@ def fingerprint(
             return _hash(["hub", *(getattr(source, key) for key in keys)])
         case FilesText():
             whose = f"domain {domain}" if domain else "the general text"
-            files = find_files(stream.folder(), source.path, format=source.format, whose=whose)
+            files = _find(stream, source.path, source.format, whose)
             parts = [[file.format, file.digest()] for file in files]
             reading = {"text": source.document}
             fields = [reading.get(file.format, source.field) for file in files]
@@ -174,7 +184,7 @@ def task_fingerprint(stream: Stream, domain: Domain) -> str:
         parts = []
         for paths in (task.train, task.validation, task.test):
             whose = f"the task of domain {domain.name}"
-            files = find_files(stream.folder(), paths or (), format=task.format, whose=whose)
+            files = _find(stream, paths or (), task.format, whose)
             parts.append([[file.format, file.digest()] for file in files])
         return _hash(["files task", parts, task.text, task.pair, task.label, limits])
     return _hash([_language_key(stream, domain.name, "task"), limits])

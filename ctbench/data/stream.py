@@ -44,7 +44,7 @@ from ctbench.data.schema import (
     TextSource,
 )
 from ctbench.data.settings import FinetuneRecipe, Language, PretrainRecipe
-from ctbench.data.streamfile import StreamFile, apply_settings, overlay
+from ctbench.data.streamfile import StreamFile, apply_settings, changed_keys, overlay
 from ctbench.errors import BadConfig, UnknownName
 
 __all__ = [
@@ -103,9 +103,10 @@ def load_stream(
         checked = validate(StreamFile, merged, origin_of_other)
         if other == chosen:
             tree, origin, file = merged, origin_of_other, checked
-    tree, origin, changed = apply_settings(tree, origin, settings or {})
-    if changed:
-        file = validate(StreamFile, tree, origin)
+    before = file
+    if settings:
+        file = validate(StreamFile, *apply_settings(tree, origin, settings))
+    changed = changed_keys(before, file)
     return _build(file, name=name, path=path, registered=registered, recipe=chosen, names=names, changed=changed)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -15,7 +16,7 @@ from ctbench.data.settings import Count, FinetuneRecipe, Language, PretrainRecip
 from ctbench.errors import BadConfig
 
 _TABLES = ("base", "pretrain", "finetune", "language")
-_FIXED = ("name", "version", "kind", "recipe", "recipes", "domains", "general", *_TABLES)
+_SETTABLE = ("root", "max_train", "max_test")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,10 +69,10 @@ class StreamFile:
     """Knobs of the synthetic language, which then makes all domains."""
     domains: tuple[Domain, ...] = ()
     """The domains in order."""
-    base: PretrainRecipe | None = None
-    """How the backbone `tiny` is pre-trained on general text."""
     pretrain: PretrainRecipe
     """How a stage pre-trains."""
+    base: PretrainRecipe | None = None
+    """How the backbone `tiny` is pre-trained on general text."""
     finetune: FinetuneRecipe = dataclasses.field(default_factory=FinetuneRecipe)
     """How a cell fine-tunes."""
     recipes: dict[Name, RecipeOverlay] = dataclasses.field(default_factory=dict)
@@ -102,21 +103,34 @@ def overlay(tree: Tree, recipe: str) -> Tree:
     return merged
 
 
-def apply_settings(tree: Tree, origin: Origin, settings: Mapping[str, str]) -> tuple[Tree, Origin, tuple[str, ...]]:
-    """Put `--set` values into a raw tree; return it with the origin for messages and the keys whose value changed.
+def apply_settings(tree: Tree, origin: Origin, settings: Mapping[str, str]) -> tuple[Tree, Origin]:
+    """Put `--set` values into a raw tree; return it with the origin for messages.
 
     Raises:
         BadConfig: an unknown key, or one that must not be changed.
     """
     given: dict[Key, str] = {}
-    changed = []
     for name, text in settings.items():
         key = _setting_key(name)
-        tree, before = _replace(tree, key, parse_setting(text))
+        tree = _replace(tree, key, parse_setting(text))
         given[key] = text
-        if before != parse_setting(text):
-            changed.append(show_setting(key))
-    return tree, dataclasses.replace(origin, settings=given), tuple(sorted(changed))
+    return tree, dataclasses.replace(origin, settings=given)
+
+
+def changed_keys(before: StreamFile, after: StreamFile) -> tuple[str, ...]:
+    """Return the keys whose values differ, as `--set` takes them.
+
+    `root` is left out: it says where the data lies, and the data's fingerprint says what it is.
+    """
+    keys: list[Key] = [(name,) for name in _SETTABLE if name != "root"]
+    for table in _TABLES:
+        if _value(before, (table,)) is not None:
+            keys += [(table, field.name) for field in dataclasses.fields(_value(before, (table,)))]
+    return tuple(sorted(show_setting(key) for key in keys if _value(before, key) != _value(after, key)))
+
+
+def _value(file: StreamFile, key: Key) -> Any:
+    return functools.reduce(getattr, map(str, key), file)
 
 
 def _setting_key(name: str) -> Key:
@@ -125,20 +139,18 @@ def _setting_key(name: str) -> Key:
         places = ", ".join(f"{place}.KEY" for place in ("stream", *_TABLES))
         raise BadConfig(f"--set {name}: no such setting of the stream; allowed: {places}")
     parent: type = StreamFile if table == "stream" else resolve(StreamFile, [table])[1][-1]
-    known = [field.name for field in dataclasses.fields(parent)]
-    if table == "stream":
-        known = [field for field in known if field not in _FIXED]
+    known = [field.name for field in dataclasses.fields(parent)] if table != "stream" else list(_SETTABLE)
     if rest not in known:
         raise BadConfig(f"--set {name}: no key '{rest}' of {table} can be set; {suggest(rest, known)}")
     return (rest,) if table == "stream" else (table, rest)
 
 
-def _replace(tree: Tree, key: Key, value: object) -> tuple[Tree, object]:
-    """Return a copy of the tree with `key` set, and the value that stood there."""
+def _replace(tree: Tree, key: Key, value: object) -> Tree:
+    """Return a copy of the tree with `key` set."""
     name = str(key[-1])
     if len(key) == 1:
-        return {**tree, name: value}, tree.get(name)
-    table = tree.get(str(key[0]))
+        return {**tree, name: value}
+    table = tree.get(str(key[0]), {} if key[0] == "finetune" else None)
     if table is None:
         raise BadConfig(f"--set {show_setting(key)}: the stream has no table [{key[0]}]")
-    return {**tree, str(key[0]): {**table, name: value}}, table.get(name)
+    return {**tree, str(key[0]): {**table, name: value}}

@@ -76,7 +76,10 @@ class Blocks:
         self.cls_id = cls_id
         self._width = length - (cls_id is not None)
         if len(self) == 0:
-            raise BadData(f"the text has {file.num_tokens} tokens, a block of length {length} needs {self._width}")
+            raise BadData(
+                f"the text has {file.num_tokens} tokens, a block of length {length} needs {self._width}: "
+                "add text or lower `length`"
+            )
 
     def __len__(self) -> int:
         return self.file.num_tokens // self._width

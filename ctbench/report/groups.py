@@ -120,9 +120,15 @@ def group_results(results: Sequence[Result], choice: Choice) -> tuple[list[Group
     return list(_groups(shown)), [] if choice.everything else lines
 
 
+def protocol_reasons(result: Result) -> tuple[str, ...]:
+    """Return why the run's protocol is not comparable; whether names are registered is told by their own marks."""
+    told = (f"stream {result.stream.name} is not registered", f"method {result.method.name} is not registered")
+    return tuple(reason for reason in result.not_comparable if reason not in told)
+
+
 def _hiding_reasons(result: Result, choice: Choice) -> Iterator[str]:
-    if result.not_comparable:
-        yield one_line("not comparable: " + ", ".join(result.not_comparable))
+    if reasons := protocol_reasons(result):
+        yield one_line("not comparable: " + ", ".join(reasons))
     elif not result.method.registered and result.method.name not in choice.methods:
         yield one_line(f"not comparable: method {result.method.name} is not registered")
 
@@ -135,7 +141,7 @@ def _groups(results: Sequence[Result]) -> Iterator[Group]:
     for members in sorted(groups.values(), key=_main_first):
         first = members[0]
         main = mains.setdefault(first.stream.name, first)
-        why = () if main is first and not first.not_comparable else _why(main, first)
+        why = () if main is first and not protocol_reasons(first) else _why(main, first)
         entries, notes = _entries(members)
         yield Group(results=tuple(members), why=why, entries=tuple(entries), notes=tuple(notes))
 
@@ -156,12 +162,12 @@ def _group_key(result: Result) -> tuple[object, ...]:
 
 def _main_first(members: list[Result]) -> tuple[object, ...]:
     first = members[0]
-    return first.stream.name, bool(first.not_comparable), -first.stream.version, -len(members), first.protocol
+    return first.stream.name, bool(protocol_reasons(first)), -first.stream.version, -len(members), first.protocol
 
 
 def _why(main: Result, other: Result) -> tuple[str, ...]:
     """Say what sets `other` apart from the stream's main table."""
-    found = list(other.not_comparable)
+    found = list(protocol_reasons(other))
     pairs = {
         "stream version": (main.stream.version, other.stream.version),
         "backbone": (main.backbone.name, other.backbone.name),

@@ -1,191 +1,114 @@
-"""Pictures of results, in one style that is safe for colour-blind readers and legible in black and white."""
+"""Pictures of results: which runs enter one, and which kind it is."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-
-from ctbench.errors import BadConfig, MissingResult, UnknownName
-from ctbench.metrics import seen_mask, unseen_mask
+from ctbench.errors import MissingResult, UnknownName
+from ctbench.metrics import get_metric
+from ctbench.report.groups import Choice, Entry, Group, group_results
+from ctbench.report.leaderboard import COSTS
+from ctbench.report.style import styled
 from ctbench.schema import Result
 
 if TYPE_CHECKING:
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-STYLE: Any = {
-    "font.size": 10,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "svg.hashsalt": "ctbench",
-    "pdf.fonttype": 42,
-    "figure.dpi": 110,
-    "savefig.dpi": 160,
+KINDS = {
+    "matrix": "scores of every method after every stage on every task",
+    "difference": "the matrix of one method minus that of another",
+    "anytime": "mean score on seen, unseen and all domains after every stage",
+    "transfer": "forgetting against forward transfer",
+    "cost": "score against cost",
+    "loss": "held-out LM loss of every domain after every stage",
+    "training": "LM loss on the training text",
 }
-LINES = (
-    ("#0072b2", "-", "o"),
-    ("#d55e00", "--", "s"),
-    ("#009e73", ":", "^"),
-    ("#cc79a7", "-.", "D"),
-    ("#56b4e9", "-", "v"),
-)
-"""Okabe and Ito's colours, each with a dash and a marker of its own."""
 
 
-def choose(run: str | None, stream: str | None, method: str | None, folder: Path) -> list[Result]:
-    """Return one run by path or key prefix, or the comparable runs of a method on a stream.
-
-    Raises:
-        MissingResult: there is none, or runs of several protocols are meant.
-    """
-    from ctbench.cli.show import find
-    from ctbench.results import read_results
-
-    if run is not None:
-        return find(run, folder)[:1]
-    found = [
-        result
-        for result in read_results(folder).results
-        if not result.not_comparable
-        and not any(key.startswith("method.") for key in result.changed)
-        and (stream is None or result.stream.name == stream)
-        and (method is None or result.method.name == method)
-    ]
-    kinds = sorted({f"{result.method.name} on {result.stream.name}" for result in found})
-    if len(kinds) != 1 or len({result.protocol for result in found}) != 1:
-        raise MissingResult(
-            f"one run, or the runs of one method on one stream, are wanted; found {', '.join(kinds) or 'none'} under "
-            f"{folder}: name a key, or --stream and --method"
-        )
-    return found
-
-
-def make_figure(results: Sequence[Result], *, kind: str = "matrix") -> Figure:
-    """Return a figure of runs that share stream and method; matrices are means over them.
+def make_figure(
+    results: Sequence[Result] | Group, *, kind: str = "matrix", metric: str = "anytime", cost: str = "forward_tokens"
+) -> Figure:
+    """Return a picture of results that may share a table.
 
     Args:
-        results: the runs.
-        kind: "matrix", "anytime", "loss" or "training".
+        results: runs of one stream under one protocol, or a group of them.
+        kind: one of KINDS; "difference" needs exactly two methods, the first minus the second in their given order.
+        metric: of "cost".
+        cost: of "cost".
 
     Raises:
-        UnknownName: no such kind.
+        UnknownName: no such kind, metric or cost.
+        MissingResult: there is nothing to draw, or not the right number of methods.
+
+    Example:
+        >>> from ctbench.results import read_results
+        >>> figure = make_figure(read_results("results").results[:1], kind="anytime")
     """
-    import matplotlib as mpl
+    if kind not in KINDS:
+        raise UnknownName("kind of picture", kind, KINDS)
+    if cost not in COSTS:
+        raise UnknownName("cost", cost, COSTS)
+    get_metric(metric)
+    entries = _entries(results)
+    if not entries:
+        raise MissingResult("there is no result to draw")
     from matplotlib.figure import Figure
 
-    if kind not in _DRAWERS:
-        raise UnknownName("kind of plot", kind, _DRAWERS)
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(1.6 + 0.95 * max(4, results[0].num_tasks), 4.4), layout="constrained")
-        _DRAWERS[kind](figure.add_subplot(), results)
+    with styled():
+        figure = Figure(layout="constrained")
+        _draw(figure, entries, kind, metric, cost)
     return figure
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure without dates, so that equal results give equal files.
+def _draw(figure: Figure, entries: list[Entry], kind: str, metric: str, cost: str) -> None:
+    from ctbench.report import curves, heatmaps, scatters
+
+    if kind == "difference":
+        if len(entries) != 2:
+            names = ", ".join(entry.label for entry in entries)
+            raise MissingResult(
+                f"a difference needs two methods, found {len(entries)} ({names}); name two with --method"
+            )
+        heatmaps.draw_difference(figure, *entries)
+    elif kind == "matrix":
+        heatmaps.draw_matrices(figure, entries)
+    elif kind == "cost":
+        scatters.draw_cost(figure, entries, metric=metric, cost=cost)
+    else:
+        drawers = {
+            "anytime": curves.draw_anytime,
+            "loss": curves.draw_loss,
+            "training": curves.draw_training,
+            "transfer": scatters.draw_transfer,
+        }
+        drawers[kind](figure, entries)
+
+
+def _entries(results: Sequence[Result] | Group) -> list[Entry]:
+    """Return the methods in `results`, in the order in which they first appear."""
+    if isinstance(results, Group):
+        return list(results.entries)
+    groups, _ = group_results(results, Choice(everything=True))
+    if len(groups) > 1:
+        titles = "; ".join(group.title for group in groups[:3])
+        raise MissingResult(f"a picture shows one stream under one protocol, these are {len(groups)}: {titles}")
+    entries = list(groups[0].entries) if groups else []
+    places = {id(result): place for place, result in enumerate(results)}
+    return sorted(entries, key=lambda entry: min(places[id(result)] for result in entry.results.values()))
+
+
+def choose_group(groups: Sequence[Group], methods: Sequence[str] = ()) -> list[Result]:
+    """Return the runs of the one main table among `groups`, methods in the order asked for.
 
     Raises:
-        BadConfig: the file cannot be written.
+        MissingResult: there is none, or there are main tables of several streams.
     """
-    import matplotlib as mpl
-
-    metadata: dict[str, Any] = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix, {})
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with mpl.rc_context(STYLE):
-            figure.savefig(path, metadata=metadata)
-    except OSError as error:
-        raise BadConfig(f"'{path.name}' cannot be written ({error.strerror})") from error
-
-
-def _title(results: Sequence[Result]) -> str:
-    first = results[0]
-    count = f"mean of {len(results)} runs" if len(results) > 1 else f"seed {first.seed}"
-    return f"{first.method.name} on {first.stream.name}, {first.backbone.name} ({count})"
-
-
-def _matrix(axes: Axes, results: Sequence[Result]) -> None:
-    """Draw the score matrix: a frame marks the domain just learned, hatching the unseen half."""
-    from matplotlib.patches import Rectangle
-
-    first = results[0]
-    values = 100 * np.mean([result.matrix for result in results], axis=0)
-    image = axes.imshow(values, cmap="cividis", aspect="auto")
-    image_range = np.nanmin(values), np.nanmax(values)
-    unseen = unseen_mask(first.num_tasks)
-    for (row, column), value in np.ndenumerate(values):
-        share = (value - image_range[0]) / max(1e-9, image_range[1] - image_range[0])
-        ink = "black" if share > 0.55 else "white"
-        text = "–" if np.isnan(value) else f"{value:.1f}"
-        is_current = row == column + 1
-        axes.text(column, row, text, ha="center", va="center", color=ink, weight="bold" if is_current else "normal")
-        if unseen[row, column]:
-            axes.add_patch(
-                Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, hatch="////", edgecolor=ink, lw=0, alpha=0.28)
-            )
-        if is_current:
-            axes.add_patch(Rectangle((column - 0.46, row - 0.46), 0.92, 0.92, fill=False, edgecolor="#d55e00", lw=2.4))
-    axes.axhline(0.5, color="white", lw=2)
-    axes.set_xticks(range(first.num_tasks), first.stream.domains, rotation=20, ha="right")
-    axes.set_yticks(range(first.num_tasks + 1), ["base", *(f"after {name}" for name in first.stream.domains)])
-    axes.set_xlabel("fine-tuned and tested on")
-    axes.spines[:].set_visible(False)
-    axes.tick_params(length=0)
-    axes.set_title(_title(results) + "\nframed: domain just learned; hatched: not seen yet", fontsize=10, loc="left")
-    assert axes.figure is not None
-    axes.figure.colorbar(image, ax=axes, label="score, %")
-
-
-def _anytime(axes: Axes, results: Sequence[Result]) -> None:
-    """Draw means over seen, unseen and all domains per stage, with the spread over runs."""
-    num_tasks = results[0].num_tasks
-    seen, unseen = seen_mask(num_tasks), unseen_mask(num_tasks)
-    masks = {"seen": seen, "unseen": unseen, "all": np.ones_like(seen)}
-    rows = np.arange(num_tasks + 1)
-    for (name, mask), (colour, dash, marker) in zip(masks.items(), LINES, strict=False):
-        curves = np.array([[_mean(result.matrix[row][mask[row]]) for row in rows] for result in results]) * 100
-        middle = curves.mean(0)
-        axes.plot(rows, middle, color=colour, linestyle=dash, marker=marker, label=f"{name} domains")
-        if len(results) > 1:
-            spread = curves.std(0, ddof=1)
-            axes.fill_between(rows, middle - spread, middle + spread, color=colour, alpha=0.15, lw=0)
-    _finish(axes, results, "mean score, %")
-
-
-def _loss(axes: Axes, results: Sequence[Result]) -> None:
-    """Draw the held-out LM loss of every domain per stage."""
-    values = np.mean([result.lm_loss for result in results], axis=0)
-    for column, name in enumerate(results[0].stream.domains):
-        colour, dash, marker = LINES[column % len(LINES)]
-        axes.plot(range(len(values)), values[:, column], color=colour, linestyle=dash, marker=marker, label=name)
-    _finish(axes, results, "held-out LM loss, nats")
-
-
-def _training(axes: Axes, results: Sequence[Result]) -> None:
-    """Draw the training loss of every stage of the first run."""
-    for stage in results[0].stages:
-        colour, dash, _ = LINES[(stage.stage - 1) % len(LINES)]
-        losses = [np.nan if value is None else value for value in stage.losses.get("lm", stage.losses["loss"])]
-        axes.plot(stage.steps, losses, color=colour, linestyle=dash, label=f"{stage.stage} {', '.join(stage.domains)}")
-    axes.set_xlabel("update")
-    axes.set_ylabel("training LM loss, nats")
-    axes.set_title(_title(results[:1]), fontsize=10, loc="left")
-    axes.legend(frameon=False)
-
-
-def _finish(axes: Axes, results: Sequence[Result], label: str) -> None:
-    axes.set_xticks(range(results[0].num_tasks + 1), ["base", *map(str, range(1, results[0].num_tasks + 1))])
-    axes.set_xlabel("after stage")
-    axes.set_ylabel(label)
-    axes.set_title(_title(results), fontsize=10, loc="left")
-    axes.legend(frameon=False)
-
-
-def _mean(values: Any) -> float:
-    return float(np.mean(values)) if values.size else float("nan")
-
-
-_DRAWERS = {"matrix": _matrix, "anytime": _anytime, "loss": _loss, "training": _training}
+    main = [group for group in groups if not group.why] or list(groups[:1])
+    if not main:
+        raise MissingResult("there is no comparable result to draw; name a run, or look with ctbench compare --all")
+    if len(main) > 1:
+        names = ", ".join(sorted({group.results[0].stream.name for group in main}))
+        raise MissingResult(f"a picture shows one stream, there are several: {names}; name one with --stream")
+    order = {name: place for place, name in enumerate(methods)}
+    return sorted(main[0].results, key=lambda result: order.get(result.method.name, len(order)))

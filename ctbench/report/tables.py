@@ -60,7 +60,8 @@ def terminal(table: Table, *, width: int | None = None) -> Text:
     names = [one_line(name) for name in table.columns]
     texts = [[_marked(cell) for cell in row] for row in table.rows]
     widths = [max(cell_len(text) for text in column) for column in zip(names, *texts, strict=True)]
-    out = Text(one_line(table.title) + "\n", style="bold")
+    out = Text()
+    out.append(one_line(table.title) + "\n", style="bold")
     for block in _blocks(widths, table.num_keys, width):
         out.append("\n")
         for index, row in enumerate([[Cell(text=name) for name in names], *table.rows]):
@@ -69,16 +70,16 @@ def terminal(table: Table, *, width: int | None = None) -> Text:
                 text = _marked(row[column])
                 pad = " " * (widths[column] - cell_len(text))
                 is_left = names[column] in table.left or column < table.num_keys
-                style = "bold" if row[column].bold else "dim" if row[column].dim else "not bold"
-                line.append(("" if column == block[0] else "  ") + ("" if is_left else pad), style="not bold")
+                style = "bold" if row[column].bold else "dim" if row[column].dim else ""
+                line.append(("" if column == block[0] else "  ") + ("" if is_left else pad))
                 line.append(text, style=style)
-                line.append(pad if is_left and column != block[-1] else "", style="not bold")
+                line.append(pad if is_left and column != block[-1] else "")
             line.rstrip()
             out.append_text(line).append("\n")
             if index == 0:
-                out.append("─" * (sum(widths[c] + 2 for c in block) - 2) + "\n", style="not bold dim")
+                out.append("─" * (sum(widths[c] + 2 for c in block) - 2) + "\n", style="dim")
     for note in table.notes:
-        out.append(one_line(note) + "\n", style="not bold")
+        out.append(one_line(note) + "\n")
     return out
 
 

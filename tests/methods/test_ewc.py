@@ -10,6 +10,7 @@ from method_helpers import RECIPE, finished_stage, make_trainer, module_of, naiv
 from ctbench.memory import flatten
 from ctbench.method import Method
 from ctbench.plugins import get_method
+from ctbench.pretrain import Progress
 
 ewc = module_of("ewc")
 
@@ -105,7 +106,7 @@ def test_penalty_equals_the_formula_and_pulls_back(small):
 def test_penalty_stays_in_float32_under_autocast(small):
     recipe = dataclasses.replace(RECIPE, precision="bf16")
     first, memory, _ = train(get_method("ewc", num_examples=4), small.base, small.first, recipe=recipe)
-    trainer = make_trainer(get_method("ewc"), first, small.second, memory, recipe=recipe)
+    trainer = make_trainer(get_method("ewc", weight=1.0), first, small.second, memory, recipe=recipe)
     with torch.no_grad():
         for _, weight in trainer.stage.backbone.trainable():
             weight += 1e-4  # lost in bfloat16
@@ -153,3 +154,17 @@ def test_old_fisher_decays_and_the_anchor_is_the_last(small, decay):
         assert all((fisher >= 0).all() for fisher in fresh.values())
     else:
         assert all((later["fisher"][name] >= decay * memory["fisher"][name] * 0.999).all() for name in fresh)
+
+
+def test_resumed_second_stage_equals_uninterrupted(small):
+    method = get_method("ewc", num_examples=2)
+    backbone, memory, _ = train(method, small.base, small.first)
+    saved: list[Progress] = []
+    whole = make_trainer(method, backbone, small.second, memory, num_steps=12)
+    whole.run(save=lambda progress: saved.append(copy.deepcopy(progress)), save_seconds=0)
+    resumed = make_trainer(method, backbone, small.second, num_steps=12)
+    resumed.run(progress=saved[0])
+    assert same_state(resumed.stage.backbone, whole.stage.backbone)
+    first, second = (flatten(trainer.stage.memory)[1] for trainer in (whole, resumed))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)

@@ -1,0 +1,33 @@
+"""The command line that makes a result again."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+from ctbench.result_format import one_line
+from ctbench.schema import Result
+
+
+def command_line(result: Result) -> str:
+    """Return the `ctbench run` command that makes `result` again; files of one's own are named without their folder.
+
+    Example:
+        >>> from ctbench.results import read_results
+        >>> command_line(read_results("results").results[0]).split()[:2]
+        ['ctbench', 'run']
+    """
+    method, stream = result.method, result.stream
+    words = ["ctbench", "run"]
+    words += ["--method", method.name if method.registered else f"./{method.name}.py"]
+    words += ["--stream", stream.name if stream.registered else f"./{stream.name}.toml"]
+    words += ["--model", result.backbone.name]
+    words += ["--recipe", result.recipe.name] if result.recipe.name != "default" else []
+    words += ["--seed", str(result.seed)]
+    words += ["--order", str(result.order)] if result.order else []
+    words += ["--reorder-periods"] if result.order and stream.kind == "temporal" else []
+    words += ["--control"] if result.control is not None else []
+    for key, value in sorted(result.changed.items()):
+        text = value if isinstance(value, str) else json.dumps(value)
+        words += ["--set", f"{key}={text}"]
+    return " ".join(shlex.quote(one_line(word)) for word in words)

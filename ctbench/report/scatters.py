@@ -1,0 +1,153 @@
+"""Pictures with one point per method: forgetting against forward transfer, score against cost."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from ctbench.metrics import get_metric
+from ctbench.report.groups import Entry
+from ctbench.report.leaderboard import COSTS
+from ctbench.report.style import GREY, look
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COST_LABELS = {
+    "tokens": "tokens of text trained on",
+    "forward_tokens": "tokens passed forward, teachers included",
+    "seconds": "seconds of pre-training",
+    "peak_memory_bytes": "peak memory, bytes",
+    "added_parameters": "added parameters",
+    "stored_bytes": "stored bytes",
+}
+
+
+def metric_values(entry: Entry, name: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return metric `name` of every run of an entry, in percent; NaN where it is not defined."""
+    values = [result.computed_metrics[name] for result in entry.results.values()]
+    return np.array([math.nan if value is None else 100 * value for value in values])
+
+
+def draw_transfer(figure: Figure, entries: Sequence[Entry]) -> None:
+    """Draw forgetting against FWT_all, mean and deviation over runs."""
+    figure.set_size_inches(6.4, 4.8)
+    axis = figure.subplots()
+    axis.axhline(0, color=GREY, linewidth=0.9)
+    axis.axvline(0, color=GREY, linewidth=0.9)
+    places = _points(axis, entries, [metric_values(entry, "forgetting") for entry in entries], "FWT_all")
+    axis.set_xlabel("forgetting, points (less is better)")
+    axis.set_ylabel("FWT_all: unseen domains against the untouched LM, points")
+    axis.annotate("better ↖", (0.01, 0.985), xycoords="axes fraction", ha="left", va="top", color=GREY, fontsize=9)
+    _title(figure, entries)
+    _labels(figure, axis, places)
+
+
+def draw_cost(figure: Figure, entries: Sequence[Entry], *, metric: str, cost: str) -> None:
+    """Draw a metric against a cost, mean and deviation over runs."""
+    figure.set_size_inches(6.4, 4.8)
+    axis = figure.subplots()
+    costs = []
+    for entry in entries:
+        found = [getattr(result.cost, cost) for result in entry.results.values()]
+        costs.append(np.array([math.nan if value is None else float(value) for value in found]))
+    places = _points(axis, entries, costs, metric)
+    known = np.concatenate(costs)[~np.isnan(np.concatenate(costs))]
+    if known.size and known.min() > 0 and known.max() / known.min() > 20:
+        axis.set_xscale("log")
+    elif known.size:
+        from matplotlib.ticker import EngFormatter
+
+        axis.set_xlim(left=0, right=max(1.0, 1.12 * known.max()))
+        axis.xaxis.set_major_formatter(EngFormatter(sep=""))
+    arrow = "↖" if get_metric(metric).better == "higher" else "↙"
+    unit = "points" if get_metric(metric).is_difference else "%"
+    axis.set_xlabel(COST_LABELS[cost])
+    axis.set_ylabel(f"{metric}, {unit}")
+    top = 0.985 if arrow == "↖" else 0.02
+    va = "top" if arrow == "↖" else "bottom"
+    axis.annotate(f"better {arrow}", (0.01, top), xycoords="axes fraction", ha="left", va=va, color=GREY, fontsize=9)
+    _title(figure, entries)
+    _labels(figure, axis, places)
+
+
+Place = tuple[float, float, str, str]
+"""Where a point is, its label and its colour."""
+
+
+def _points(axis: Axes, entries: Sequence[Entry], horizontal: Sequence[Any], metric: str) -> list[Place]:
+    """Draw a point with error bars for each entry, and return where."""
+    places = []
+    for index, (entry, xs) in enumerate(zip(entries, horizontal, strict=True)):
+        ys = metric_values(entry, metric)
+        x, y = float(xs.mean()), float(ys.mean())
+        if math.isnan(x) or math.isnan(y):
+            continue
+        spread = [float(values.std(ddof=1)) if len(values) > 1 else 0.0 for values in (xs, ys)]
+        shape = look(index)
+        bars: dict[str, Any] = {
+            "xerr": spread[0],
+            "yerr": spread[1],
+            "capsize": 2.5,
+            "elinewidth": 1.2,
+            "linestyle": "none",
+        }
+        point: dict[str, Any] = {
+            "marker": shape.marker,
+            "markersize": 8,
+            "markeredgecolor": "white",
+            "markeredgewidth": 0.8,
+        }
+        axis.errorbar(x, y, color=shape.colour, **bars, **point)
+        places.append((x, y, entry.label, shape.colour))
+    axis.margins(0.16)
+    return places
+
+
+_SPOTS = ((9, 5, "left"), (9, -12, "left"), (-9, 5, "right"), (-9, -12, "right"), (0, 13, "center"), (0, -20, "center"))
+"""Where a label may stand: points to the right, points up, alignment."""
+
+
+def _labels(figure: Figure, axis: Axes, places: Sequence[Place]) -> None:
+    """Write names beside their points, each at the spot that covers the least of what is there already."""
+    figure.draw_without_rendering()  # spots are chosen in pixels, which need a layout
+    pixels = [tuple(axis.transData.transform((x, y))) for x, y, _, _ in places]
+    taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in pixels]
+    window = axis.get_window_extent()
+    for (x, y, label, colour), (px, py) in zip(places, pixels, strict=True):
+        best = (math.inf, _SPOTS[0], (0.0, 0.0, 0.0, 0.0))
+        for spot in _SPOTS:
+            width, height = 7.0 * len(label), 13.0
+            left = px + 1.39 * spot[0] - {"left": 0.0, "right": width, "center": width / 2}[spot[2]]
+            bottom = py + 1.39 * spot[1]
+            box = (left, bottom, left + width, bottom + height)
+            outside = max(0.0, window.x0 - box[0]) + max(0.0, box[2] - window.x1)
+            score = sum(_overlap(box, other) for other in taken) + 1000 * outside
+            if score < best[0]:
+                best = (score, spot, box)
+        _, (dx, dy, align), box = best
+        taken.append(box)
+        axis.annotate(label, (x, y), xytext=(dx, dy), textcoords="offset points", ha=align, color=colour, fontsize=9.5)
+
+
+def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> float:
+    width = min(one[2], other[2]) - max(one[0], other[0])
+    height = min(one[3], other[3]) - max(one[1], other[1])
+    return max(0.0, width) * max(0.0, height)
+
+
+def _title(figure: Figure, entries: Sequence[Entry]) -> None:
+    first = entries[0].first
+    counts = sorted({len(entry.results) for entry in entries})
+    runs = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
+    text = (
+        f"{first.stream.name} v{first.stream.version} · {first.backbone.name} · {runs} · bars: ± 1 standard deviation"
+    )
+    figure.suptitle(text, x=0.01, ha="left", fontsize=9, color=GREY)
+
+
+assert set(COST_LABELS) == set(COSTS)

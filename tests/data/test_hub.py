@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+import dataclasses
+import time
+
+import pytest
+
+from ctbench.data.sources import Example, read_examples, read_texts
+from ctbench.data.stream import HubTask, HubText
+from ctbench.errors import BadData
+
+
+@pytest.fixture
+def saved(tmp_path, monkeypatch):
+    """Return a folder that `datasets` reads as it reads a repository of the hub, class labels included."""
+    import datasets
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    features = datasets.Features({"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["no", "yes"])})
+    for split, texts in (("train", ["a", "b", "c"]), ("test", ["d"])):
+        data = datasets.Dataset.from_dict({"text": texts, "label": [1] * len(texts)}, features=features)
+        data.to_parquet(tmp_path / "data" / f"{split}.parquet")
+    return tmp_path / "data"
+
+
+def test_hub_source_is_read_with_its_limit_and_label_names(stream, saved):
+    source = HubText(id=str(saved), revision="v1", max_documents=2)
+    assert list(read_texts(stream, source, domain=None)) == ["a", "b"]
+    streamed = dataclasses.replace(source, streaming=True, max_documents=None)
+    assert list(read_texts(stream, streamed, domain=None)) == ["a", "b", "c"]
+    domain = dataclasses.replace(stream.domain("phone"), task=HubTask(id=str(saved), revision="v1"))
+    assert read_examples(stream, domain, "test") == [Example(text="d", label="yes")]
+    assert read_examples(stream, domain, "validation") == []
+
+
+def test_hub_source_without_the_field_is_refused(stream, saved):
+    source = HubText(id=str(saved), revision="v1", field="body")
+    with pytest.raises(
+        BadData, match=r"no field 'body' in split train, wanted by the general text .* found: text, label"
+    ):
+        list(read_texts(stream, source, domain=None))
+
+
+def test_hub_source_offline_fails_at_once_and_says_what_to_do(stream, monkeypatch):
+    import datasets
+    import huggingface_hub
+
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # what --online leaves out; the libraries read it when they are imported
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", True)
+    started = time.monotonic()
+    with pytest.raises(BadData) as caught:
+        list(read_texts(stream, HubText(id="nobody/nothing", revision="v1"), domain="phone"))
+    message = str(caught.value)
+    assert message.startswith(
+        "hub nobody/nothing@v1: cannot be loaded for domain phone of stream reviews; this run is offline"
+    )
+    assert "--online" in message
+    assert "\n" not in message
+    assert time.monotonic() - started < 5

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from ctbench.data.tasks import buckets, encode_task, pad, score
+from ctbench.errors import BadData
+from ctbench.randomness import make_generator
+
+
+def test_task_is_encoded_with_special_tokens_and_sorted_labels(stream, tokenizer):
+    task = encode_task(stream, stream.domain("camera"), tokenizer, max_length=10)
+    assert task.labels == ("+", "-")
+    assert task.train.ids[0].tolist() == [2, 10, 1, 3]
+    assert task.train.targets[:3].tolist() == [0, 1, 0]
+    assert (len(task.train), len(task.test), len(task.validation)) == (12, 4, 12)
+    assert task.train.lengths.tolist() == [4] * 12
+    assert encode_task(stream, stream.domain("phone"), tokenizer, max_length=10).validation is None
+
+
+def test_long_text_is_cut_and_pairs_are_joined_by_the_separator(stream, folder, tokenizer):
+    record = {"text": "a sharp lens a sharp lens", "aspect": "good", "label": "+"}
+    (folder / "test.jsonl").write_text(json.dumps(record))
+    (folder / "train.jsonl").write_text("\n".join(json.dumps(record | {"label": label}) for label in "+-"))
+    phone = stream.domain("phone")
+    assert encode_task(stream, phone, tokenizer, max_length=5).test.ids[0].tolist() == [2, 7, 8, 9, 3]
+    paired = dataclasses.replace(phone, task=dataclasses.replace(phone.task, pair="aspect"))
+    assert encode_task(stream, paired, tokenizer, max_length=20).test.ids[0].tolist() == [2, *[7, 8, 9] * 2, 3, 10, 3]
+    assert encode_task(stream, paired, tokenizer, max_length=7).test.ids[0].tolist() == [2, 7, 8, 9, 3, 10, 3]
+
+
+def test_label_that_training_never_shows_is_refused(stream, folder, tokenizer):
+    (folder / "test.jsonl").write_text(json.dumps({"text": "x", "label": "?"}))
+    with pytest.raises(
+        BadData, match=r"task of domain phone .*label '\?' is in the test but not in the training examples"
+    ):
+        encode_task(stream, stream.domain("phone"), tokenizer, max_length=10)
+    (folder / "train.jsonl").write_text(json.dumps({"text": "x", "label": "?"}))
+    with pytest.raises(BadData, match="have 1 label, at least 2"):
+        encode_task(stream, stream.domain("phone"), tokenizer, max_length=10)
+
+
+def test_majority_is_the_score_of_the_most_frequent_training_label(stream, folder, tokenizer):
+    def write(name, labels):
+        (folder / name).write_text("\n".join(json.dumps({"text": "x", "label": label}) for label in labels))
+
+    write("train.jsonl", "aabbbc")
+    write("test.jsonl", "aaaabccc")
+    assert encode_task(stream, stream.domain("phone"), tokenizer, max_length=10).majority == 1 / 8
+
+
+def test_buckets_hold_every_example_once_in_batches_of_similar_length():
+    lengths = make_generator(0, [], "lengths").integers(1, 100, 1000)
+    batches = buckets(lengths, 16, make_generator(0, [], "order"))
+    assert sorted(np.concatenate(batches).tolist()) == list(range(1000))
+    assert sorted(map(len, batches)) == [8, *[16] * 62]
+    shuffled = np.random.default_rng(0).permutation(1000)
+    plain = [shuffled[start : start + 16] for start in range(0, 1000, 16)]
+
+    def waste(parts):
+        return sum(len(part) * lengths[part].max() for part in parts) / lengths.sum()
+
+    assert waste(batches) < 1.15 < waste(plain)
+    again = buckets(lengths, 16, make_generator(0, [], "order"))
+    other = buckets(lengths, 16, make_generator(1, [], "order"))
+    assert all((one == two).all() for one, two in zip(batches, again, strict=True))
+    assert any(len(one) != len(two) or (one != two).any() for one, two in zip(batches, other, strict=True))
+
+
+def test_padding_is_at_the_end_and_masked():
+    ids, mask = pad([np.array([5]), np.array([6, 7, 8]), np.array([9, 9])], np.array([2, 0]), 1)
+    assert ids.tolist() == [[9, 9], [5, 1]]
+    assert mask.tolist() == [[1, 1], [1, 0]]
+
+
+def test_scores_equal_those_made_by_hand():
+    scores = score(np.array([0, 0, 0, 1]), np.array([0, 0, 1, 1]), 3)
+    assert scores["accuracy"] == 0.75
+    assert scores["micro_f1"] == 0.75
+    assert scores["macro_f1"] == pytest.approx((0.8 + 2 / 3 + 0.0) / 3)  # the label that nobody has counts
