@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
@@ -25,12 +27,8 @@ def methods() -> str:
 
 def leaderboard() -> str:
     """Return the leaderboards of the committed results."""
-    from ctbench.cli.compare import _markdown
-    from ctbench.report.leaderboard import leaderboards
-    from ctbench.results import read_results
-
-    boards = leaderboards(read_results(ROOT / "results").results)
-    return "\n\n".join(_markdown(board) for board in boards) + "\n" if boards else "none yet\n"
+    command = [sys.executable, "-m", "ctbench", "compare", "--format", "markdown", "--results", str(ROOT / "results")]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def generated(text: str) -> str:

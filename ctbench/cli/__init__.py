@@ -18,8 +18,9 @@ COMMANDS: Final = {
     "run": "Run a method on a stream and write the result.",
     "plan": "Show what a run would compute, what is cached, and what it would take.",
     "show": "Show one result: matrices, metrics, cost, findings.",
-    "compare": "Print the leaderboard of every stream.",
-    "plot": "Draw the matrix, the anytime curves or the losses of results.",
+    "compare": "Print leaderboards and transfer tables of the results.",
+    "plot": "Draw matrices, curves and costs of the results.",
+    "report": "Write all results as one HTML page.",
     "ls": "List methods, streams, models or runs.",
 }
 

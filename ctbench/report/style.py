@@ -46,7 +46,7 @@ _SETTINGS: Any = {
     "lines.markersize": 6.0,
     "path.simplify": False,
     "pdf.fonttype": 42,
-    "savefig.dpi": 200,
+    "savefig.dpi": 160,
     "svg.hashsalt": "ctbench",
     "text.color": INK,
     "text.parse_math": False,  # a domain may be called "$x$"
@@ -128,6 +128,10 @@ def save(figure: Figure, path: str | Path) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with styled():
+            engine = figure.get_layout_engine()
+            if engine is not None:  # laid out once here, matplotlib need not do so in a drawing of its own
+                engine.execute(figure)
+                figure.set_layout_engine("none")
             figure.savefig(path, metadata=dates[path.suffix.lower()])
     except OSError as error:
         raise BadConfig(f"picture '{one_line(path.name)}' cannot be written ({error.strerror})") from None
