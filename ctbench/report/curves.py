@@ -58,7 +58,7 @@ def draw_loss(figure: Figure, entries: Sequence[Entry]) -> None:
     runs = same_order(entries)
     first = next(iter(runs.values()))[0]
     num_tasks = first.num_tasks
-    num_columns = min(num_tasks, 5)
+    num_columns = num_tasks if num_tasks <= 5 else min(5, math.ceil(num_tasks / 2))
     num_rows = math.ceil(num_tasks / num_columns)
     figure.set_size_inches(max(5.0, 2.2 * num_columns), 2.6 * num_rows + 0.9)
     axes = np.array(figure.subplots(num_rows, num_columns, sharey=True, squeeze=False))
@@ -144,5 +144,6 @@ def _finish(figure: Figure, axis: Axes, entries: Sequence[Entry], note: str) -> 
     first = entries[0].first
     counts = sorted({len(entry.results) for entry in entries})
     runs = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
-    title = f"{first.stream.name} v{first.stream.version} · {first.backbone.name} · {runs} · {note}"
+    shown = [part for part in note.split(" · ") if counts[-1] > 1 or "over runs" not in part]
+    title = " · ".join([f"{first.stream.name} v{first.stream.version}", first.backbone.name, runs, *shown])
     figure.suptitle(title, x=0.01, ha="left", fontsize=9, color=GREY)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ctbench.errors import MissingResult
-from ctbench.metrics import Array, unseen_mask
+from ctbench.metrics import Array
 from ctbench.report import numbers
 from ctbench.report.groups import Entry
 from ctbench.report.style import FAINT, GREY, INK, diverging, ink_on, sequential
@@ -19,10 +20,20 @@ from ctbench.statistics import mean_interval
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap, Normalize
     from matplotlib.figure import Figure
 
-GAP = 0.18
-"""Space between row 0 and the stages, in rows."""
+CELL = (0.78, 0.47)
+"""Width and height of a cell in inches; pictures are laid out by hand, which is several times faster than by layout."""
+
+GAP = 0.09
+"""Space between row 0 and the stages."""
+
+LETTER = 0.078
+"""Width of an average letter."""
+
+TITLE, BAR = 0.34, 0.95
+"""Height of a panel's title, and width of the colour bar with its labels."""
 
 
 def same_order(entries: Sequence[Entry]) -> dict[str, list[Result]]:
@@ -38,29 +49,37 @@ def same_order(entries: Sequence[Entry]) -> dict[str, list[Result]]:
     return {entry.label: [result for (o, _), result in entry.results.items() if o == order] for entry in entries}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """One matrix in a picture.
+
+    Args:
+        label: its title.
+        values: what its colours show [T+1, T].
+        texts: what its cells say [T+1][T].
+        result: any run of it, for the names of rows and columns.
+    """
+
+    label: str
+    values: Array
+    texts: Sequence[Sequence[str]]
+    result: Result
+
+
 def draw_matrices(figure: Figure, entries: Sequence[Entry]) -> None:
     """Draw the mean matrix of each entry, all on one scale."""
     runs = same_order(entries)
-    means = {label: np.mean([result.matrix for result in each], axis=0) * 100 for label, each in runs.items()}
-    low = min(float(np.nanmin(mean)) for mean in means.values())
-    high = max(float(np.nanmax(mean)) for mean in means.values())
-    num_columns = _num_columns(len(entries))
-    num_rows = math.ceil(len(entries) / num_columns)
-    size = means[entries[0].label].shape
-    figure.set_size_inches(1.6 + num_columns * (0.85 + 0.78 * size[1]), num_rows * (1.15 + 0.5 * size[0]) + 0.5)
-    axes = np.array(figure.subplots(num_rows, num_columns, squeeze=False))
-    for axis in axes.flat[len(entries) :]:
-        axis.set_visible(False)
-    for index, (axis, (label, mean)) in enumerate(zip(axes.flat, means.items(), strict=False)):
-        first = runs[label][0]
-        mesh = _draw(axis, mean, sequential(), (low, high if high > low else low + 1), first, index % num_columns == 0)
-        for row, column in np.ndindex(*mean.shape):
-            text = numbers.DASH if math.isnan(mean[row, column]) else f"{mean[row, column]:.1f}"
-            _write(axis, mesh, row, column, text, mean[row, column])
-        axis.set_title(label, fontweight="bold")
-    _bar(figure, mesh, list(axes.flat), "score, %")
-    note = "framed: domain just learned · hatched: domain not seen yet"
-    _title(figure, entries[0], {len(each) for each in runs.values()}, note)
+    panels = []
+    for label, each in runs.items():
+        mean = np.mean([result.matrix for result in each], axis=0)
+        texts = [[numbers.percent(value) for value in row] for row in mean.tolist()]
+        panels.append(Panel(label=label, values=mean * 100, texts=texts, result=each[0]))
+    low = min(float(np.nanmin(panel.values)) for panel in panels)
+    high = max(float(np.nanmax(panel.values)) for panel in panels)
+    counts = sorted({len(each) for each in runs.values()})
+    note = "framed: domain just learned · hatched: not seen yet"
+    limits = (low, high if high > low else low + 1)
+    _draw(figure, panels, (sequential(), limits, "score, %"), (_title(entries[0], counts), note))
 
 
 def draw_difference(figure: Figure, first: Entry, second: Entry) -> None:
@@ -71,90 +90,157 @@ def draw_difference(figure: Figure, first: Entry, second: Entry) -> None:
     seeds = sorted(set(ours) & set(theirs))
     if not seeds:
         raise MissingResult(f"{first.label} and {second.label} share no run seed")
-    differences = np.array([ours[seed].matrix - theirs[seed].matrix for seed in seeds]) * 100
+    differences = np.array([ours[seed].matrix - theirs[seed].matrix for seed in seeds])
     mean = differences.mean(axis=0)
-    limit = max(0.5, float(np.nanmax(np.abs(mean)))) if not np.isnan(mean).all() else 1.0
-    figure.set_size_inches(2.6 + 0.86 * mean.shape[1], 1.75 + 0.52 * mean.shape[0])
-    axis = figure.subplots()
-    mesh = _draw(axis, mean, diverging(), (-limit, limit), ours[seeds[0]], True)
-    for row, column in np.ndindex(*mean.shape):
-        sure = mean_interval(differences[:, row, column]).excludes_zero
-        text = numbers.points(mean[row, column] / 100).replace("-", "−") + (" •" if sure else "")
-        _write(axis, mesh, row, column, text, mean[row, column])
-    axis.set_title(f"{first.label} minus {second.label}", fontweight="bold")
-    _bar(figure, mesh, [axis], "difference, points")
+    limit = max(0.5, 100 * float(np.nanmax(np.abs(mean)))) if not np.isnan(mean).all() else 1.0
+    texts = [
+        [
+            numbers.points(value).replace("-", "−")
+            + (" •" if mean_interval(differences[:, row, column]).excludes_zero else "")
+            for column, value in enumerate(values)
+        ]
+        for row, values in enumerate(mean.tolist())
+    ]
+    label = f"{first.label} minus {second.label}"
+    panel = Panel(label=label, values=mean * 100, texts=texts, result=ours[seeds[0]])
     note = "framed: domain just learned · hatched: not seen yet"
-    note += "\n•: the 95 % interval of the paired difference excludes 0" if len(seeds) > 1 else ""
-    _title(figure, first, {len(seeds)}, note)
-
-
-def _bar(figure: Figure, mesh: Any, axes: list[Axes], label: str) -> None:
-    from matplotlib.ticker import MaxNLocator
-
-    bar = figure.colorbar(mesh, ax=axes, aspect=30, pad=0.015, shrink=0.9, ticks=MaxNLocator(6, steps=[1, 2, 5, 10]))
-    bar.outline.set_visible(False)
-    bar.set_label(label)
+    note += " · •: 95 % interval excludes 0" if len(seeds) > 1 else ""
+    _draw(figure, [panel], (diverging(), (-limit, limit), "difference, points"), (_title(first, [len(seeds)]), note))
 
 
 def _num_columns(count: int) -> int:
     return count if count <= 3 else 2 if count == 4 else 3
 
 
-def _draw(axis: Axes, mean: Array, colours: Any, limits: tuple[float, float], result: Result, has_names: bool) -> Any:
-    """Draw the cells of one matrix with their frames and hatches; row 0 stands a little apart."""
+def _draw(
+    figure: Figure,
+    panels: Sequence[Panel],
+    scale: tuple[Colormap, tuple[float, float], str],
+    words: tuple[str, str],
+) -> None:
+    """Draw panels in a grid, in inches from the upper left corner, with one colour bar.
+
+    Args:
+        figure: an empty one; its size is set here.
+        panels: the matrices.
+        scale: colours, limits and label of the colour bar.
+        words: the line above and the line below.
+    """
+    from matplotlib.colors import Normalize
+
+    figure.set_layout_engine("none")
+    num_columns = _num_columns(len(panels))
+    num_rows = math.ceil(len(panels) / num_columns)
+    num_cells, num_tasks = panels[0].values.shape
+    names = [name for panel in panels for name in row_names(panel.result)]
+    longest = max(len(domain) for panel in panels for domain in panel.result.stream.domains)
+    below = 0.24 if longest <= 9 else 0.2 + 0.45 * LETTER * longest
+    left = 0.2 + LETTER * max(map(len, names))
+    step = (num_tasks * CELL[0] + 0.3, TITLE + num_cells * CELL[1] + GAP + below + 0.15)
+    width = max(left + num_columns * step[0] + BAR, 0.1 + LETTER * max(map(len, words)))
+    height = 0.3 + num_rows * step[1] + 0.28
+    figure.set_size_inches(width, height)
+    axis = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
+    axis.set_axis_off()
+    normed = (scale[0], Normalize(*scale[1]))
+    for index, panel in enumerate(panels):
+        corner = (left + index % num_columns * step[0], 0.3 + TITLE + index // num_columns * step[1])
+        _panel(axis, panel, corner, normed, has_names=index % num_columns == 0, is_turned=longest > 9)
+    for text, place in zip(words, (0.17, height - 0.15), strict=True):
+        axis.text(0.1, place, text, va="center", color=GREY, fontsize=9)
+    rows = min(num_rows, 2) * step[1] - TITLE - below - 0.15
+    place = (
+        (left + num_columns * step[0] - 0.08) / width,
+        1 - (0.3 + TITLE + rows) / height,
+        0.15 / width,
+        rows / height,
+    )
+    _bar(figure, place, normed, scale[2])
+
+
+def _panel(
+    axis: Axes,
+    panel: Panel,
+    corner: tuple[float, float],
+    normed: tuple[Colormap, Normalize],
+    *,
+    has_names: bool,
+    is_turned: bool,
+) -> None:
+    """Draw one matrix with its frames, hatches, texts and names; row 0 stands a little apart."""
+    num_rows, num_tasks = panel.values.shape
+    shades = normed[0](normed[1](np.nan_to_num(panel.values)))
+    shades[np.isnan(panel.values)] = (0.933, 0.941, 0.953, 1.0)
+    places = [(row, column) for row in range(num_rows) for column in range(num_tasks)]
+    inks = {place: GREY if math.isnan(panel.values[place]) else ink_on(shades[place]) for place in places}
+    _boxes(axis, corner, places, facecolor=[shades[place] for place in places], edgecolor="white", linewidth=1.2)
+    unseen = [place for place in places if 0 < place[0] <= place[1] and not math.isnan(panel.values[place])]
+    for ink, colour in (("white", "#ffffff59"), (INK, "#1d243326")):
+        hatched = [place for place in unseen if inks[place] == ink]
+        _boxes(axis, corner, hatched, facecolor="none", edgecolor=colour, hatch="////", linewidth=0)
+    for top, height in ((0.0, CELL[1]), (CELL[1] + GAP, (num_rows - 1) * CELL[1])):
+        _outline(axis, corner[0], corner[1] + top, num_tasks * CELL[0], height)
+    if len(panel.result.plan.stages) == num_tasks:
+        own = [(row, row - 1) for row in range(1, num_rows)]
+        _boxes(axis, corner, own, inset=0.016, facecolor="none", edgecolor=INK, linewidth=2.4)
+        _boxes(axis, corner, own, inset=0.036, facecolor="none", edgecolor="white", linewidth=1.0)
+    for place in places:
+        x, y = _middle(corner, *place)
+        axis.text(
+            x, y, panel.texts[place[0]][place[1]], ha="center", va="center_baseline", color=inks[place], fontsize=10
+        )
+    _names(axis, panel, corner, has_names=has_names, is_turned=is_turned)
+
+
+def _names(axis: Axes, panel: Panel, corner: tuple[float, float], *, has_names: bool, is_turned: bool) -> None:
+    axis.text(corner[0], corner[1] - 0.13, panel.label, fontsize=10.5, fontweight="bold")
+    for row, name in enumerate(row_names(panel.result) if has_names else []):
+        axis.text(corner[0] - 0.08, _middle(corner, row, 0)[1], name, ha="right", va="center", fontsize=9)
+    bottom = corner[1] + len(panel.values) * CELL[1] + GAP + 0.07
+    turned: dict[str, Any] = (
+        {"ha": "right", "rotation": 25, "rotation_mode": "anchor"} if is_turned else {"ha": "center"}
+    )
+    for column, domain in enumerate(panel.result.stream.domains):
+        axis.text(_middle(corner, 0, column)[0], bottom, domain, va="top", fontsize=9, **turned)
+
+
+def _middle(corner: tuple[float, float], row: int, column: int) -> tuple[float, float]:
+    return corner[0] + (column + 0.5) * CELL[0], corner[1] + (row + 0.5) * CELL[1] + (GAP if row else 0.0)
+
+
+def _boxes(
+    axis: Axes, corner: tuple[float, float], places: Sequence[tuple[int, int]], *, inset: float = 0.0, **look: Any
+) -> None:
+    """Draw the boxes of the cells at `places` in one go."""
     from matplotlib.collections import PatchCollection
     from matplotlib.patches import Rectangle
 
-    num_rows, num_tasks = mean.shape
-    places = [(row, column) for row in range(num_rows) for column in range(num_tasks)]
-    boxes = [Rectangle((column, _top(row)), 1, 1) for row, column in places]
-    mesh = PatchCollection(boxes, cmap=colours, edgecolor="white", linewidth=1.2)
-    mesh.set_array(np.ma.masked_invalid(mean.ravel()))
-    mesh.set_clim(*limits)
-    mesh.cmap.set_bad("#eef0f3")
-    axis.add_collection(mesh)
-    blocks = [Rectangle((0, 0), num_tasks, 1), Rectangle((0, _top(1)), num_tasks, num_rows - 1)]
-    axis.add_collection(PatchCollection(blocks, facecolor="none", edgecolor=FAINT, linewidth=1.0, clip_on=False))
-    unseen = unseen_mask(num_tasks) & ~np.isnan(mean)
-    for ink, colour in (("white", "#ffffff59"), (INK, "#1d243326")):
-        cells = [(r, c) for r, c in np.argwhere(unseen) if ink_on(mesh.cmap(mesh.norm(mean[r, c]))) == ink]
-        hatched = [Rectangle((column, _top(row)), 1, 1) for row, column in cells]
-        axis.add_collection(PatchCollection(hatched, facecolor="none", hatch="////", edgecolor=colour, linewidth=0))
-    if len(result.plan.stages) == num_tasks:
-        for inset, colour, width in ((0.03, INK, 2.4), (0.065, "white", 1.0)):
-            side = 1 - 2 * inset
-            frames = [Rectangle((row - 1 + inset, _top(row) + inset), side, side) for row in range(1, num_rows)]
-            axis.add_collection(PatchCollection(frames, facecolor="none", edgecolor=colour, linewidth=width))
-    for collection in axis.collections:
-        collection.set_in_layout(False)
-    axis.set(xlim=(0, num_tasks), ylim=(num_rows + GAP, 0), aspect="auto")
-    axis.grid(visible=False)
-    axis.spines[:].set_visible(False)
-    axis.tick_params(length=0)
-    axis.set_xticks(np.arange(num_tasks) + 0.5, result.stream.domains)
-    if max(map(len, result.stream.domains)) > 9:
-        axis.tick_params("x", labelrotation=25)
-        for label in axis.get_xticklabels():
-            label.set(horizontalalignment="right", rotation_mode="anchor")
-    axis.set_xlabel("task")
-    axis.set_yticks([_top(row) + 0.5 for row in range(num_rows)], row_names(result) if has_names else [""] * num_rows)
-    return mesh
+    width, height = CELL[0] - 2 * inset, CELL[1] - 2 * inset
+    middles = [_middle(corner, *place) for place in places]
+    boxes = [Rectangle((x - width / 2, y - height / 2), width, height) for x, y in middles]
+    axis.add_collection(PatchCollection(boxes, **look), autolim=False)
 
 
-def _top(row: int) -> float:
-    return row + (GAP if row else 0.0)
+def _outline(axis: Axes, left: float, top: float, width: float, height: float) -> None:
+    from matplotlib.patches import Rectangle
+
+    axis.add_patch(Rectangle((left, top), width, height, fill=False, edgecolor=FAINT, linewidth=1.0))
 
 
-def _write(axis: Axes, mesh: Any, row: int, column: int, text: str, value: float) -> None:
-    ink = GREY if math.isnan(value) else ink_on(mesh.cmap(mesh.norm(value)))
-    cell = axis.text(column + 0.5, _top(row) + 0.52, text, ha="center", va="center", color=ink, fontsize=10)
-    cell.set_in_layout(False)  # the layout need not look at what lies inside
+def _bar(
+    figure: Figure, place: tuple[float, float, float, float], normed: tuple[Colormap, Normalize], label: str
+) -> None:
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.ticker import MaxNLocator
+
+    ticks = MaxNLocator(6, steps=[1, 2, 5, 10])
+    bar = figure.colorbar(ScalarMappable(norm=normed[1], cmap=normed[0]), cax=figure.add_axes(place), ticks=ticks)
+    bar.outline.set_visible(False)
+    bar.set_label(label)
 
 
-def _title(figure: Figure, entry: Entry, counts: set[int], note: str) -> None:
+def _title(entry: Entry, counts: list[int]) -> str:
     first = entry.first
-    count = " to ".join(map(str, sorted({min(counts), max(counts)})))
-    runs = f"mean of {count} runs" if max(counts) > 1 else f"seed {first.seed}"
-    title = f"{first.stream.name} v{first.stream.version} · {first.backbone.name} · {runs}"
-    figure.suptitle(title, x=0.01, ha="left", fontsize=10, color=GREY)
-    figure.supxlabel(note, x=0.01, ha="left", fontsize=8.5, color=GREY)
+    count = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    runs = f"mean of {count} runs" if counts[-1] > 1 else f"seed {first.seed}"
+    return f"{first.stream.name} v{first.stream.version} · {first.backbone.name} · {runs}"

@@ -65,6 +65,8 @@ def _draw(figure: Figure, entries: list[Entry], kind: str, metric: str, cost: st
     from ctbench.report import curves, heatmaps, scatters
 
     if kind == "difference":
+        plain = [entry for entry in entries if entry.label == entry.name]
+        entries = plain if len(plain) == 2 else entries  # two methods as they are, rather than their variants
         if len(entries) != 2:
             names = ", ".join(entry.label for entry in entries)
             raise MissingResult(

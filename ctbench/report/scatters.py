@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ctbench.errors import MissingResult
 from ctbench.metrics import get_metric
 from ctbench.report.groups import Entry
 from ctbench.report.leaderboard import COSTS
@@ -75,8 +77,15 @@ def draw_cost(figure: Figure, entries: Sequence[Entry], *, metric: str, cost: st
     _labels(figure, axis, places)
 
 
-Place = tuple[float, float, str, str]
-"""Where a point is, its label and its colour."""
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """A point that has been drawn, with its deviations, its label and its colour."""
+
+    x: float
+    y: float
+    spread: tuple[float, float]
+    label: str
+    colour: str
 
 
 def _points(axis: Axes, entries: Sequence[Entry], horizontal: Sequence[Any], metric: str) -> list[Place]:
@@ -87,7 +96,7 @@ def _points(axis: Axes, entries: Sequence[Entry], horizontal: Sequence[Any], met
         x, y = float(xs.mean()), float(ys.mean())
         if math.isnan(x) or math.isnan(y):
             continue
-        spread = [float(values.std(ddof=1)) if len(values) > 1 else 0.0 for values in (xs, ys)]
+        spread = (float(xs.std(ddof=1)), float(ys.std(ddof=1))) if len(xs) > 1 else (0.0, 0.0)
         shape = look(index)
         bars: dict[str, Any] = {
             "xerr": spread[0],
@@ -103,35 +112,69 @@ def _points(axis: Axes, entries: Sequence[Entry], horizontal: Sequence[Any], met
             "markeredgewidth": 0.8,
         }
         axis.errorbar(x, y, color=shape.colour, **bars, **point)
-        places.append((x, y, entry.label, shape.colour))
+        places.append(Place(x=x, y=y, spread=spread, label=entry.label, colour=shape.colour))
+    if not places:
+        raise MissingResult(f"{metric} is defined for none of these methods, so there is no picture")
     axis.margins(0.16)
     return places
 
 
-_SPOTS = ((9, 5, "left"), (9, -12, "left"), (-9, 5, "right"), (-9, -12, "right"), (0, 13, "center"), (0, -20, "center"))
-"""Where a label may stand: points to the right, points up, alignment."""
+_SPOTS = [
+    (radius * math.cos(angle), radius * math.sin(angle), radius)
+    for radius, count in ((11, 8), (26, 12), (42, 16), (60, 20))
+    for angle in (2 * math.pi * (step + 0.5) / count for step in range(count))
+]
+"""Where a label may stand beside its point, nearest first: points to the right, points up, distance."""
+
+DOT = 100 / 72
+"""Pixels of a typographic point in the figure's own resolution."""
 
 
 def _labels(figure: Figure, axis: Axes, places: Sequence[Place]) -> None:
-    """Write names beside their points, each at the spot that covers the least of what is there already."""
+    """Write names beside their points, each at the spot that covers the least; far ones get a line to their point."""
+    from matplotlib.patheffects import withStroke
+
     figure.draw_without_rendering()  # spots are chosen in pixels, which need a layout
-    pixels = [tuple(axis.transData.transform((x, y))) for x, y, _, _ in places]
-    taken = [(x - 6, y - 6, x + 6, y + 6) for x, y in pixels]
+    pixels = [axis.transData.transform([(p.x, p.y), (p.x + p.spread[0], p.y + p.spread[1])]) for p in places]
+    taken = [box for centre, end in pixels for box in _obstacles(centre, end - centre)]
     window = axis.get_window_extent()
-    for (x, y, label, colour), (px, py) in zip(places, pixels, strict=True):
-        best = (math.inf, _SPOTS[0], (0.0, 0.0, 0.0, 0.0))
-        for spot in _SPOTS:
-            width, height = 7.0 * len(label), 13.0
-            left = px + 1.39 * spot[0] - {"left": 0.0, "right": width, "center": width / 2}[spot[2]]
-            bottom = py + 1.39 * spot[1]
-            box = (left, bottom, left + width, bottom + height)
-            outside = max(0.0, window.x0 - box[0]) + max(0.0, box[2] - window.x1)
-            score = sum(_overlap(box, other) for other in taken) + 1000 * outside
-            if score < best[0]:
-                best = (score, spot, box)
-        _, (dx, dy, align), box = best
+    for place, (centre, _) in zip(places, pixels, strict=True):
+        width = 7.6 * len(place.label) + 6
+        boxes = [(spot, _box(centre, spot, width)) for spot in _SPOTS]
+        costs = [
+            sum(_overlap(box, other) for other in taken)
+            + 1000 * (max(0.0, window.x0 - box[0]) + max(0.0, box[2] - window.x1))
+            + 1000 * (max(0.0, window.y0 - box[1]) + max(0.0, box[3] - window.y1))
+            + 1.5 * spot[2]
+            for spot, box in boxes
+        ]
+        spot, box = boxes[costs.index(min(costs))]
         taken.append(box)
-        axis.annotate(label, (x, y), xytext=(dx, dy), textcoords="offset points", ha=align, color=colour, fontsize=9.5)
+        line = {"arrowstyle": "-", "color": place.colour, "linewidth": 0.7, "shrinkA": 0, "shrinkB": 3}
+        axis.annotate(
+            place.label,
+            (place.x, place.y),
+            xytext=spot[:2],
+            textcoords="offset points",
+            ha="left" if spot[0] > 3 else "right" if spot[0] < -3 else "center",
+            va="center",
+            color=place.colour,
+            arrowprops=line if spot[2] > 15 else None,
+            path_effects=[withStroke(linewidth=2.5, foreground="white")],
+        )
+
+
+def _obstacles(centre: Any, spread: Any) -> list[tuple[float, float, float, float]]:
+    """Return the pixels that a point and its error bars cover."""
+    (x, y), (dx, dy) = centre, np.abs(spread)
+    return [(x - 7, y - 7, x + 7, y + 7), (x - dx, y - 2, x + dx, y + 2), (x - 2, y - dy, x + 2, y + dy)]
+
+
+def _box(pixel: Any, spot: tuple[float, float, float], width: float) -> tuple[float, float, float, float]:
+    """Return the pixels that a label of this width covers at a spot."""
+    x, y = pixel[0] + DOT * spot[0], pixel[1] + DOT * spot[1]
+    left = x if spot[0] > 3 else x - width if spot[0] < -3 else x - width / 2
+    return left, y - 8, left + width, y + 8
 
 
 def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> float:
