@@ -11,9 +11,10 @@ states must disagree with those under z:
 
 Differs from the paper, of which only the abstract could be read: what the abstract says is the hypernetwork trained
 with the LM, the two losses and what they are for. Our reading is the rest: h = frozen context of the text ->
-normalisation -> bottleneck -> softmax over M components -> P vectors, at the input or in every layer; mean squared
-error and hinge of the cosine on last hidden states; z from the hypernetwork on a random context with the mean and
-variance of real ones, without gradient; and all weights, which are chosen on the tuning language.
+normalisation -> bottleneck -> softmax over M components -> P vectors, at the input or in every layer; the mean and
+variance that normalise are those of the first stage's text, for good, so that another domain looks different; mean
+squared error and hinge of the cosine on last hidden states; z from the hypernetwork on a random context with the mean
+and variance of all real ones so far, without gradient; and all weights, which are chosen on the tuning language.
 """
 
 from __future__ import annotations
@@ -32,8 +33,8 @@ if TYPE_CHECKING:
     from ctbench.data.stream import Stream
     from ctbench.stage import Stage
 
-MOMENTUM = 0.05
-"""Weight of a batch in the running mean and variance of real contexts."""
+NUM_FIRST = 512
+"""Texts of the first stage whose contexts say what is normal."""
 
 
 class Hyperprompt(Method):
@@ -70,6 +71,12 @@ class Hyperprompt(Method):
             backbone.prompter = "hypernetwork"
         return backbone
 
+    def begin(self, stage: Stage) -> None:
+        if self.prompt_length:
+            hypernetwork = cast(Hypernetwork, stage.backbone.added["hypernetwork"])
+            if not hypernetwork.num_observed:
+                hypernetwork.normalise(hypernetwork.context_of(stage.sample(NUM_FIRST)))
+
     def loss(self, stage: Stage, batch: Batch) -> dict[str, Tensor]:
         if not self.prompt_length:
             return super().loss(stage, batch)
@@ -105,8 +112,10 @@ class Hypernetwork(nn.Module):
 
     table: Tensor
     special: Tensor
+    center: Tensor
+    spread: Tensor
     mean: Tensor
-    variance: Tensor
+    square: Tensor
     num_observed: Tensor
 
     def __init__(self, method: Hyperprompt, backbone: Backbone) -> None:
@@ -120,13 +129,14 @@ class Hypernetwork(nn.Module):
         self.reader = copy.deepcopy(backbone) if hidden else None
         self.register_buffer("table", None if hidden else embeddings.clone())
         self.register_buffer("special", torch.tensor(sorted(backbone.special_ids)))
+        self.register_buffer("center", torch.zeros(width))
+        self.register_buffer("spread", torch.ones(width))
         self.register_buffer("mean", torch.zeros(width))
-        self.register_buffer("variance", torch.ones(width))
+        self.register_buffer("square", torch.ones(width))
         self.register_buffer("num_observed", torch.zeros((), dtype=torch.int64))
         self.components = nn.Parameter(method.scale * torch.randn(method.num_components, *self.shape))
         self.weigh = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, method.bottleneck), nn.Tanh(),
-            nn.Linear(method.bottleneck, method.num_components),
+            nn.Linear(width, method.bottleneck), nn.Tanh(), nn.Linear(method.bottleneck, method.num_components)
         )  # fmt: skip
         self.freeze_context()
 
@@ -141,20 +151,26 @@ class Hypernetwork(nn.Module):
 
     @torch.no_grad()
     def context_of(self, batch: Batch) -> Tensor:
-        """Return the mean over each text's ordinary tokens of what the frozen base makes of them, [B, E]."""
+        """Return the normalised mean over each text's ordinary tokens of what the frozen base makes of them, [B, E]."""
         ids = batch.input_ids
         vectors = F.embedding(ids, self.table) if self.reader is None else self.reader.eval()(batch, lm=False).hidden
         mask = ~torch.isin(ids, self.special)
         weights = (mask if batch.attention_mask is None else mask & batch.attention_mask.bool()).float().unsqueeze(-1)
-        return (vectors.float() * weights).sum(1) / weights.sum(1).clamp(min=1.0)
+        mean = (vectors.float() * weights).sum(1) / weights.sum(1).clamp(min=1.0)
+        return (mean - self.center) / self.spread
+
+    @torch.no_grad()
+    def normalise(self, context: Tensor) -> None:
+        """Let these contexts [n, E] have mean 0 and variance 1 from now on."""
+        self.center.copy_(context.mean(0))
+        self.spread.copy_(context.std(0, unbiased=False).clamp(min=1e-6))
 
     @torch.no_grad()
     def observe(self, context: Tensor) -> None:
-        """Let a batch of real contexts enter the running mean and variance."""
-        share = MOMENTUM if self.num_observed else 1.0
-        self.mean.lerp_(context.mean(0), share)
-        self.variance.lerp_(context.var(0, unbiased=False), share)
+        """Let a batch of real contexts enter the mean and the mean square of all so far."""
         self.num_observed += 1
+        self.mean.lerp_(context.mean(0), 1.0 / self.num_observed)
+        self.square.lerp_(context.square().mean(0), 1.0 / self.num_observed)
 
     def prompt_from(self, context: Tensor) -> Prompt:
         """Return the mixture of components that the hypernetwork gives each context."""
@@ -168,5 +184,6 @@ class Hypernetwork(nn.Module):
         """Return prompts of random contexts, without gradient."""
         if self.method.noise == "plain" or not self.method.use_hypernetwork:
             return Prompt(self.method.scale * stage.normal((count, *self.shape), "random prompts"), self.method.deep)
-        context = self.mean + self.variance.sqrt() * stage.normal((count, len(self.mean)), "random prompts")
+        spread = (self.square - self.mean.square()).clamp(min=0.0).sqrt()
+        context = self.mean + spread * stage.normal((count, len(self.mean)), "random prompts")
         return self.prompt_from(context)
