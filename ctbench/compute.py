@@ -25,10 +25,11 @@ from ctbench.kernels import keep_freed_memory
 from ctbench.loading import load_backbone, load_saved, save_backbone
 from ctbench.memory import Tree, num_bytes
 from ctbench.method import Method, configure
+from ctbench.partial import load_progress, save_progress
 from ctbench.plugins import find_plugin, get_stream, load_class, source_digest
-from ctbench.pretrain import Progress, Report, Trainer
+from ctbench.pretrain import Report, Trainer
 from ctbench.randomness import seed_from
-from ctbench.store import Store, load_tensors, load_weights, save_weights
+from ctbench.store import Store, load_weights, save_weights
 from ctbench.tiny import build_tiny
 
 BASE_SEED = 0
@@ -266,46 +267,6 @@ class Workshop:
                 stream, stream.domain(name), backbone.tokenizer, max_length=stream.recipe.finetune.max_length
             )
         return self._tasks[key]
-
-
-def save_progress(store: Store, folder: Path, progress: Progress) -> None:
-    """Write a mid-stage checkpoint; a crash in between leaves the one before."""
-    from safetensors.torch import save_file
-
-    temporary = folder.with_suffix(".partial-tmp")
-    temporary.mkdir(parents=True, exist_ok=True)
-    save_file(progress.weights, temporary / "weights.safetensors")
-    save_file(progress.optimizer, temporary / "optimizer.safetensors")
-    store.save_tree(temporary, "memory", progress.memory)
-    fields = {field.name: getattr(progress, field.name) for field in dataclasses.fields(progress)}
-    rest = {name: value for name, value in fields.items() if name not in ("weights", "optimizer", "memory")}
-    store.save_tree(temporary, "progress", rest)
-    slot = folder / str(progress.step)
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary.rename(slot)
-    for other in folder.iterdir():
-        if other != slot:
-            _remove(other)
-
-
-def load_progress(store: Store, folder: Path) -> Progress | None:
-    """Read the newest mid-stage checkpoint, or None."""
-    slots = sorted((int(slot.name), slot) for slot in folder.iterdir()) if folder.is_dir() else []
-    if not slots:
-        return None
-    slot = slots[-1][1]
-    return Progress(
-        **store.load_tree(slot, "progress"),
-        weights=load_tensors(slot / "weights.safetensors"),
-        optimizer=load_tensors(slot / "optimizer.safetensors"),
-        memory=store.load_tree(slot, "memory"),
-    )
-
-
-def _remove(folder: Path) -> None:
-    import shutil
-
-    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _with_precision(recipe: PretrainRecipe, spec: Spec) -> PretrainRecipe:

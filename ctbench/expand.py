@@ -3,97 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 from ctbench.data.sources import fingerprint, task_fingerprint
-from ctbench.data.stream import PretrainRecipe, Stream, reorder
+from ctbench.data.stream import PretrainRecipe, reorder
 from ctbench.errors import BadConfig
 from ctbench.graph import Node, digest, plain
+from ctbench.job import Job, Run
 from ctbench.loading import backbone_digest
-from ctbench.method import Method, configure
+from ctbench.method import configure
 from ctbench.plan import BASE, Plan
-from ctbench.plugins import Plugin, find_plugin, get_stream, load_class, source_digest
+from ctbench.plugins import find_plugin, get_stream, load_class, source_digest
 
 TINY = "tiny"
 """The one backbone that is made here: from the stream's general text."""
 BASE_SEED = 0
 """The base belongs to the stream and its language, not to a run."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """What a user asks for, before seeds.
-
-    Args:
-        method: name or path of a method.
-        stream: name or path of a stream.
-        model: "tiny", a Hugging Face id with @revision, or a folder; None for the recipe's own.
-        recipe: name of one of the stream's recipes; None for its default.
-        settings: changes of the protocol by key ("pretrain.tokens"), as texts.
-        method_settings: hyper-parameters of the method by name.
-        order: 0 for the stream's own order of domains, else a seeded permutation.
-        allow_reorder: whether periods of time may be permuted.
-        online: whether models and data may be fetched.
-        control: whether the base trained on for as long on general text is scored as well.
-    """
-
-    method: str
-    stream: str
-    model: str | None = None
-    recipe: str | None = None
-    settings: Mapping[str, str] = field(default_factory=dict)
-    method_settings: Mapping[str, Any] = field(default_factory=dict)
-    order: int = 0
-    allow_reorder: bool = False
-    online: bool = False
-    control: bool = False
-
-
-@dataclass(frozen=True, kw_only=True)
-class Run:
-    """One seed of a job as nodes.
-
-    Attributes:
-        base: node of the untouched LM, None where the checkpoint is given.
-        stages: the plan's stages in order.
-        losses: held-out LM losses by source (stage number, `BASE`).
-        cells: cells by (source, domain, fine-tuning seed); rows share them.
-        control: what belongs to the control: "stage", "loss" and (domain, fine-tuning seed) cells.
-    """
-
-    job: Job
-    seed: int
-    stream: Stream
-    plugin: Plugin
-    method: Method
-    plan: Plan
-    base: Node | None
-    stages: tuple[Node, ...]
-    losses: Mapping[int, Node]
-    cells: Mapping[tuple[int, str, int], Node]
-    control: Run | None = None
-
-    @cached_property
-    def nodes(self) -> list[Node]:
-        """Every node whose record the result needs."""
-        own = [*([self.base] if self.base else []), *self.stages, *self.losses.values(), *self.cells.values()]
-        return own + (self.control.nodes if self.control else [])
-
-    @cached_property
-    def key(self) -> str:
-        """The key of the result: a digest of the nodes, the method and what is read off them."""
-        return digest(
-            {
-                "nodes": sorted({node.key for node in self.nodes}),
-                "method": self.plugin.name,
-                "stream": self.stream.name,
-                "metrics": {domain.name: domain.task.metric for domain in self.stream.domains},
-                "plan": dataclasses.asdict(self.plan),
-            }
-        )
 
 
 class Expander:

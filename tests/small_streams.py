@@ -77,6 +77,7 @@ def write_method(folder: Path, body: str, name: str = "mine") -> Path:
 
 def spec_of(stream: Path, method: str = "naive", seed: int = 0, **options: Any) -> Any:
     """Return the expanded run of a method on a stream."""
-    from ctbench.expand import Expander, Job
+    from ctbench.expand import Expander
+    from ctbench.job import Job
 
     return Expander(Job(method=method, stream=str(stream), **options)).run(seed)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 from small_streams import spec_of, write_method, write_stream
 
-from ctbench.compute import Workshop, load_progress
+from ctbench.compute import Workshop
 from ctbench.errors import RunFailed
 from ctbench.launch import missing
+from ctbench.partial import load_progress
 from ctbench.run import run
 from ctbench.store import Store, home
 

@@ -39,7 +39,8 @@ def command(
 ) -> None:
     """Show what a run would compute, and compute nothing."""
     settings, method_settings = read_settings(set_, precision)
-    from ctbench.expand import Expander, Job
+    from ctbench.expand import Expander
+    from ctbench.job import Job
     from ctbench.store import Store, home
 
     store, nodes = Store(home() / "store"), []
