@@ -196,6 +196,7 @@ def _row(result: Result) -> dict[str, object]:
         "tokens": cost.tokens,
         "forward_tokens": cost.forward_tokens,
         "seconds": cost.seconds,
+        "cpu_seconds": cost.cpu_seconds,
         "peak_memory_bytes": cost.peak_memory_bytes,
         "added_parameters": cost.added_parameters,
         "stored_bytes": cost.stored_bytes,
@@ -243,6 +244,6 @@ def _numbers(result: Result) -> object:
     """Return everything in `result` that two runs of one key must agree on; times and memory may differ."""
     record = to_record(result)
     cells = [{k: v for k, v in cell.items() if k != "seconds"} for cell in record["cells"]]
-    timed = ("seconds", "peak_memory_bytes")
+    timed = ("seconds", "cpu_seconds", "peak_memory_bytes")
     stages = [{k: v for k, v in stage.items() if k not in timed} for stage in record["stages"]]
     return [record[name] for name in ("key", "matrix", "lm_loss", "metrics", "control")], cells, stages
