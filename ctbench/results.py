@@ -110,7 +110,7 @@ def load_results(folder: str | Path = "results", *, strict: bool = False) -> pd.
 
     Example:
         >>> table = load_results("results")
-        >>> table.groupby("method")["F_Acc"].mean().round(3)["naive"] > 0.5
+        >>> bool(table.groupby("method")["F_Acc"].mean()["naive"] > 0.5)
         True
         >>> table["result"][0].matrix.shape
         (6, 5)

@@ -11,7 +11,7 @@ from small_streams import spec_of, write_method, write_stream
 from ctbench.compute import Workshop, load_progress
 from ctbench.errors import RunFailed
 from ctbench.launch import missing
-from ctbench.run import run
+from ctbench.runner import run
 from ctbench.store import Store, home
 
 
