@@ -10,13 +10,14 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ctbench.api import run
     from ctbench.backbone import Backbone, Batch, Prompt
     from ctbench.memory import Reservoir
     from ctbench.method import Method, Traits, hyper
     from ctbench.plan import BASE, Plan
     from ctbench.plugins import get_method, get_stream
+    from ctbench.report.compare import compare
     from ctbench.results import load_results
-    from ctbench.run import run
     from ctbench.stage import Stage
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "Reservoir",
     "Stage",
     "Traits",
+    "compare",
     "get_method",
     "get_stream",
     "hyper",
@@ -37,13 +39,14 @@ __all__ = [
 ]
 
 _HOMES = {
+    "ctbench.api": ("run",),
     "ctbench.backbone": ("Backbone", "Batch", "Prompt"),
     "ctbench.memory": ("Reservoir",),
     "ctbench.method": ("Method", "Traits", "hyper"),
     "ctbench.plan": ("BASE", "Plan"),
     "ctbench.plugins": ("get_method", "get_stream"),
+    "ctbench.report.compare": ("compare",),
     "ctbench.results": ("load_results",),
-    "ctbench.run": ("run",),
     "ctbench.stage": ("Stage",),
 }
 

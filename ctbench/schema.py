@@ -171,6 +171,7 @@ class StageRecord:
     tokens: int
     forward_tokens: int
     seconds: float
+    cpu_seconds: float | None = None
     peak_memory_bytes: int | None = None
     added_parameters: int = 0
     trained_parameters: int = 0
@@ -181,12 +182,16 @@ class StageRecord:
 
 @dataclass(frozen=True, kw_only=True)
 class CostRecord:
-    """What the stages of the run cost together; `cell_seconds` is the fine-tuning on top of it."""
+    """What the stages of the run cost together; `cell_seconds` is the fine-tuning on top of it.
+
+    `seconds` is wall time, which depends on what else the machine does; `cpu_seconds` is the time of its cores.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     tokens: int
     forward_tokens: int
     seconds: float
+    cpu_seconds: float | None = None
     peak_memory_bytes: int | None = None
     added_parameters: int = 0
     stored_bytes: int = 0

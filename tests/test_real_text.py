@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ctbench.run import run
+from ctbench.runner import run
 
 DATA = os.environ.get("CTBENCH_DATA", "")
 

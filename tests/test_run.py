@@ -12,7 +12,7 @@ from ctbench.compute import Workshop
 from ctbench.errors import RunFailed
 from ctbench.launch import missing
 from ctbench.partial import load_progress
-from ctbench.run import run
+from ctbench.runner import run
 from ctbench.store import Store, home
 
 

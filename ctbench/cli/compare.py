@@ -35,24 +35,23 @@ def command(
     as_json: JsonOption = False,
 ) -> None:
     """Print one leaderboard per stream and protocol, or what each domain gained and lost."""
-    from ctbench.report.compare import FORMATS, compare, explanation, read_planned
-    from ctbench.report.leaderboard import DEFAULT_METRICS
+    from ctbench.report.compare import FORMATS, compare, explanation
 
     form = "json" if as_json else format_
     if form not in FORMATS:
         raise UnknownName("format", form, FORMATS)
     comparison = compare(
         results,
-        view=view,  # type: ignore[arg-type]  # an unknown view is refused with the names of the known ones
-        strict=strict,
-        streams=stream or [],
-        methods=method or [],
-        metrics=metric or DEFAULT_METRICS,
+        stream=stream or (),
+        method=method or (),
+        metric=metric or (),
         against=against,
-        planned=read_planned(planned),
-        partial=partial,
+        planned=planned,
+        view=view,
         confidence=confidence,
-        everything=everything,
+        partial=partial,
+        all=everything,
+        strict=strict,
     )
     for line in (*(f"skipped {line}" for line in comparison.skipped), *comparison.hidden):
         print(line, file=sys.stderr)

@@ -26,7 +26,8 @@ def command(
     cost: Annotated[
         str,
         typer.Option(
-            help="Of --kind cost: tokens, forward_tokens, seconds, peak_memory_bytes, added_parameters, stored_bytes."
+            help="Of --kind cost: tokens, forward_tokens, seconds, cpu_seconds, peak_memory_bytes, added_parameters, "
+            "stored_bytes."
         ),
     ] = "forward_tokens",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write: .png, .svg or .pdf.")] = None,

@@ -26,16 +26,15 @@ def command(
     """Write a page with leaderboards, curves, matrices, costs, settings and provenance; it needs no network."""
     from ctbench.report.compare import compare
     from ctbench.report.html import write_report
-    from ctbench.report.leaderboard import DEFAULT_METRICS
 
     comparison = compare(
         results,
-        strict=strict,
-        streams=stream or [],
-        methods=method or [],
-        metrics=metric or DEFAULT_METRICS,
+        stream=stream or (),
+        method=method or (),
+        metric=metric or (),
         partial=partial,
-        everything=everything,
+        all=everything,
+        strict=strict,
     )
     for line in (*(f"skipped {line}" for line in comparison.skipped), *comparison.hidden):
         print(line, file=sys.stderr)

@@ -47,7 +47,7 @@ def command(
     settings, method_settings = read_settings(set_, precision)
     seeds, orders, count = read_range(seed, "seed"), read_range(order, "order"), read_workers(workers)
     from ctbench.cli.progress import Progress
-    from ctbench.run import run
+    from ctbench.runner import run
 
     found = []
     for each in orders:

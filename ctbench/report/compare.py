@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from ctbench.errors import BadConfig, MissingResult, UnknownName
 from ctbench.metrics import METRICS
 from ctbench.report.groups import Choice, Group, group_results
-from ctbench.report.leaderboard import COSTS, Board, Question, find_entry, make_board
+from ctbench.report.leaderboard import COSTS, DEFAULT_METRICS, Board, Question, find_entry, make_board
 from ctbench.report.tables import Cell, Table, csv_text, latex, markdown, terminal
 from ctbench.report.transfer import Transfer, transfer_record, transfer_rows, transfer_table, transfers
 from ctbench.report.views import board_record, contrast_table, leaderboard_table
@@ -23,7 +23,7 @@ from ctbench.schema import Result
 if TYPE_CHECKING:
     import pandas as pd
 
-View = Literal["leaderboard", "transfer"]
+Names = str | Sequence[str]
 FORMATS = ("table", "markdown", "latex", "csv", "json")
 VIEWS = ("leaderboard", "transfer")
 
@@ -42,7 +42,7 @@ class Comparison:
 
     groups: tuple[Group, ...]
     question: Question
-    view: View
+    view: str
     hidden: tuple[str, ...] = ()
     skipped: tuple[str, ...] = ()
 
@@ -76,8 +76,8 @@ class Comparison:
         """Return the leaderboards as one pandas DataFrame: a row per entry, metrics in [0, 1].
 
         Example:
-            >>> compare("results").frame().loc[0, "rank"] >= 1
-            True
+            >>> int(compare("results").frame().loc[0, "rank"])
+            1
         """
         import pandas as pd
 
@@ -110,18 +110,31 @@ class Comparison:
 def compare(
     results: str | Path | Sequence[Result] = "results",
     *,
-    view: View = "leaderboard",
+    stream: Names = (),
+    method: Names = (),
+    metric: Names = DEFAULT_METRICS,
+    against: str | None = None,
+    planned: str | tuple[str, str] | None = None,
+    view: str = "leaderboard",
+    confidence: float = 0.95,
+    partial: bool = False,
+    all: bool = False,
     strict: bool = False,
-    **choices: Any,
 ) -> Comparison:
-    """Compare results as `ctbench compare` does.
+    """Compare results as `ctbench compare` does, with the same words; several names may be given as a list.
 
     Args:
         results: a folder of result files, or results.
-        view: "leaderboard" or "transfer".
+        stream: only these streams.
+        method: only these methods.
+        metric: columns; the first one orders and ranks the rows.
+        against: compare every method with this one, Holm-corrected.
+        planned: one comparison declared beforehand, "A:B", tested without correction.
+        view: "leaderboard" or "transfer" (per domain).
+        confidence: of the intervals, in [0.5, 1); 1 - confidence is the level of the tests.
+        partial: take means over incomplete sets, and mark them.
+        all: show runs that are not comparable too, apart.
         strict: refuse files that cannot be used instead of naming them in `skipped`.
-        choices: the fields of `Choice` (streams, methods, everything) and of `Question` (metrics, against, planned,
-            partial, confidence).
 
     Raises:
         MissingResult: there is nothing to compare.
@@ -129,18 +142,20 @@ def compare(
         BadResult: with `strict`, for a file that cannot be used.
 
     Example:
-        >>> comparison = compare("results", metrics=["F_Acc"], against="naive")
+        >>> comparison = compare("results", metric="F_Acc", against="naive")
         >>> comparison.record()["tables"][0]["metrics"]
         ['F_Acc']
     """
     if view not in VIEWS:
         raise UnknownName("view", view, VIEWS)
-    names = {field.name for field in fields(Choice)}
-    given: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value for name, value in choices.items()
-    }
-    choice = Choice(**{name: value for name, value in given.items() if name in names})
-    question = Question(**{name: value for name, value in given.items() if name not in names})
+    choice = Choice(streams=_names(stream), methods=_names(method), everything=all)
+    question = Question(
+        metrics=_names(metric) or DEFAULT_METRICS,
+        against=against,
+        planned=read_planned(planned) if isinstance(planned, str) else planned,
+        partial=partial,
+        confidence=confidence,
+    )
     if isinstance(results, str | Path):
         loaded = read_results(results, strict=strict)
         place = str(results)
@@ -153,6 +168,10 @@ def compare(
     groups, hidden = group_results(loaded.results, choice)
     _check_names(groups, question)
     return Comparison(groups=tuple(groups), question=question, view=view, hidden=tuple(hidden), skipped=loaded.skipped)
+
+
+def _names(given: Names) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(given)
 
 
 def _plain_text(table: Table) -> str:
@@ -231,14 +250,12 @@ def explanation(metrics: Sequence[str]) -> Table:
     )
 
 
-def read_planned(text: str | None) -> tuple[str, str] | None:
+def read_planned(text: str) -> tuple[str, str]:
     """Read the two methods of "A:B".
 
     Raises:
         BadConfig: if that is not two names.
     """
-    if text is None:
-        return None
     first, colon, second = text.partition(":")
     if not (colon and first and second) or first == second:
         raise BadConfig(f"--planned is '{text}'; two methods are wanted, as in --planned A:B")

@@ -128,7 +128,7 @@ def _draw(
     """
     from matplotlib.colors import Normalize
 
-    figure.set_layout_engine("none")
+    figure.set_layout_engine(None)
     num_columns = _num_columns(len(panels))
     num_rows = math.ceil(len(panels) / num_columns)
     num_cells, num_tasks = panels[0].values.shape

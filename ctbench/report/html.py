@@ -20,11 +20,11 @@ from ctbench.report import charts, numbers
 from ctbench.report.compare import Comparison
 from ctbench.report.groups import Entry
 from ctbench.report.heatmaps import same_order
-from ctbench.report.leaderboard import COSTS, TRAITS, Board, Row
+from ctbench.report.leaderboard import TRAITS, Board, Row, shown_costs
 from ctbench.report.reproduce import command_line
 from ctbench.report.style import ink_on
 from ctbench.report.summary import row_names
-from ctbench.report.views import leaderboard_table
+from ctbench.report.views import COST_HEADS, leaderboard_table
 from ctbench.result_format import one_line
 from ctbench.sanity import CHECKS
 from ctbench.schema import Result
@@ -127,8 +127,8 @@ def _columns(board: Board) -> Iterator[tuple[str, str]]:
         yield f"{name} {arrow}", f"{METRICS[name].definition}; mean ± standard deviation, {level} interval over runs"
     yield "between runs", f"standard deviation of {board.question.metrics[0]} due to pre-training"
     yield "between seeds", f"standard deviation of {board.question.metrics[0]} due to one fine-tuning seed"
-    for name in COSTS:
-        yield name.replace("_bytes", "").replace("_", " "), "mean over runs; pre-training only"
+    for name in shown_costs(board.rows):
+        yield COST_HEADS[name], "mean over runs; pre-training only"
     yield "traits", "what the method needs or leaves behind"
     yield "findings", "what is odd; listed below the table"
 
@@ -150,9 +150,8 @@ def _cells(row: Row, board: Board) -> Iterator[dict[str, Any]]:
         yield _cell(text, score.mean, below="" if limits == numbers.DASH else limits, is_best=score.is_best)
     for value in (row.spread.pretraining, row.spread.finetuning):
         yield _cell(numbers.percent(value), value)
-    show = {"seconds": numbers.seconds, "peak_memory_bytes": numbers.size, "stored_bytes": numbers.size}
-    for name in COSTS:
-        yield _cell(show.get(name, numbers.count)(row.cost[name]), row.cost[name])
+    for name in shown_costs(board.rows):
+        yield _cell(numbers.cost(name, row.cost[name]), row.cost[name])
     yield _cell(", ".join(trait.replace("_", " ") for trait in TRAITS if trait in row.traits) or numbers.DASH, None)
     yield _cell(", ".join(sorted({text.partition(":")[0] for text in row.findings})) or numbers.DASH, None)
 

@@ -15,7 +15,7 @@ from ctbench.report.groups import UNREGISTERED_MARK, Entry, Group, Run
 from ctbench.statistics import Interval, PairedTest, Spread, mean_interval, paired_tests, ranks, standings, tell_apart
 
 DEFAULT_METRICS = ("anytime", "A_Acc", "O_Acc", "F_Acc", "FWT_all", "forgetting")
-COSTS = ("tokens", "forward_tokens", "seconds", "peak_memory_bytes", "added_parameters", "stored_bytes")
+COSTS = ("tokens", "forward_tokens", "seconds", "cpu_seconds", "peak_memory_bytes", "added_parameters", "stored_bytes")
 TRAITS = ("stores_text", "needs_domain", "grows")
 
 
@@ -226,6 +226,12 @@ def _contrasts(group: Group, question: Question) -> Iterable[Contrast]:
         differences = _differences(first, second, name, question)
         (test,) = paired_tests([differences], confidence=question.confidence, correct=False)
         yield Contrast(metric=name, first=first.label, second=second.label, test=test, is_planned=True)
+
+
+def shown_costs(rows: Sequence[Row]) -> tuple[str, ...]:
+    """Return the costs that people see: CPU time where every row has it, else wall time, which other work stretches."""
+    hidden = "cpu_seconds" if any(math.isnan(row.cost["cpu_seconds"]) for row in rows) else "seconds"
+    return tuple(name for name in COSTS if name != hidden)
 
 
 def find_entry(group: Group, name: str) -> Entry:

@@ -111,6 +111,17 @@ def seconds(value: float | None) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def cost(name: str, value: float | None) -> str:
+    """Return a cost as its name asks for: a duration, a number of bytes, or a count.
+
+    Example:
+        >>> cost("cpu_seconds", 6.04), cost("stored_bytes", 128_000), cost("tokens", 1_280_000)
+        ('6.0 s', '128 kB', '1.28M')
+    """
+    show = seconds if name.endswith("seconds") else size if name.endswith("bytes") else count
+    return show(value)
+
+
 def p_value(value: float | None) -> str:
     """Return a p-value with the digits that matter, or a dash.
 

@@ -23,6 +23,7 @@ COST_LABELS = {
     "tokens": "tokens of text trained on",
     "forward_tokens": "tokens passed forward, teachers included",
     "seconds": "seconds of pre-training",
+    "cpu_seconds": "CPU seconds of pre-training",
     "peak_memory_bytes": "peak memory, bytes",
     "added_parameters": "added parameters",
     "stored_bytes": "stored bytes",

@@ -131,7 +131,7 @@ def save(figure: Figure, path: str | Path) -> Path:
             engine = figure.get_layout_engine()
             if engine is not None:  # laid out once here, matplotlib need not do so in a drawing of its own
                 engine.execute(figure)
-                figure.set_layout_engine("none")
+                figure.set_layout_engine(None)
             figure.savefig(path, metadata=dates[path.suffix.lower()])
     except OSError as error:
         raise BadConfig(f"picture '{one_line(path.name)}' cannot be written ({error.strerror})") from None

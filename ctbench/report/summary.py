@@ -115,14 +115,15 @@ def metric_table(result: Result, *, explain: bool = False) -> Table:
 
 def cost_table(result: Result) -> Table:
     """Return what each stage cost, and all together."""
-    rows = [_stage_row(stage) for stage in result.stages]
     cost = result.cost
+    has_cpu = cost.cpu_seconds is not None and all(stage.cpu_seconds is not None for stage in result.stages)
+    rows = [_stage_row(stage, has_cpu=has_cpu) for stage in result.stages]
     total = [
         "all",
         "",
         numbers.count(cost.tokens),
         numbers.count(cost.forward_tokens),
-        numbers.seconds(cost.seconds),
+        numbers.seconds(cost.cpu_seconds if has_cpu else cost.seconds),
         numbers.size(cost.peak_memory_bytes),
         "",
         numbers.count(cost.added_parameters),
@@ -130,7 +131,8 @@ def cost_table(result: Result) -> Table:
         "",
     ]
     rows.append(tuple(Cell(text=text) for text in total))
-    columns = ("stage", "domains", "tokens", "forward tokens", "time", "peak memory", "trained", "added", "stored")
+    time_name = "CPU time" if has_cpu else "time"
+    columns = ("stage", "domains", "tokens", "forward tokens", time_name, "peak memory", "trained", "added", "stored")
     traits = [name.replace("_", " ") for name, holds in asdict(result.method.traits).items() if holds]
     time = numbers.seconds(cost.cell_seconds)
     notes = (f"the cells took {time} of fine-tuning", f"traits: {', '.join(traits) or 'none'}")
@@ -143,14 +145,14 @@ def cost_table(result: Result) -> Table:
     )
 
 
-def _stage_row(stage: StageRecord) -> tuple[Cell, ...]:
+def _stage_row(stage: StageRecord, *, has_cpu: bool) -> tuple[Cell, ...]:
     curve = [value for value in stage.losses.get("lm", stage.losses.get("loss", ())) if value is not None]
     texts = [
         str(stage.stage),
         " + ".join(stage.domains),
         numbers.count(stage.tokens),
         numbers.count(stage.forward_tokens),
-        numbers.seconds(stage.seconds),
+        numbers.seconds(stage.cpu_seconds if has_cpu else stage.seconds),
         numbers.size(stage.peak_memory_bytes),
         numbers.count(stage.trained_parameters),
         numbers.count(stage.added_parameters),

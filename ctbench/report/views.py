@@ -8,11 +8,21 @@ from typing import Any
 
 from ctbench.metrics import METRICS
 from ctbench.report import numbers
-from ctbench.report.leaderboard import COSTS, Board, Contrast, Row, Score
+from ctbench.report.leaderboard import COSTS, Board, Contrast, Row, Score, shown_costs
 from ctbench.report.tables import Cell, Table
 from ctbench.schema import Result
 
 PARTIAL_MARK = "≈"
+
+COST_HEADS = {
+    "tokens": "tokens",
+    "forward_tokens": "forward tokens",
+    "seconds": "time",
+    "cpu_seconds": "CPU time",
+    "peak_memory_bytes": "peak memory",
+    "added_parameters": "added",
+    "stored_bytes": "stored",
+}
 
 
 def leaderboard_table(board: Board) -> Table:
@@ -29,18 +39,18 @@ def leaderboard_table(board: Board) -> Table:
         "between seeds",
         "won/tied/lost",
     )
-    costs = ("tokens", "forward tokens", "time", "peak memory", "added", "stored")
+    costs = shown_costs(board.rows)
     return Table(
         title=board.group.title,
-        columns=(*columns, *map(_head, others), *costs, "traits", "findings"),
-        rows=tuple(_row(row, first, others) for row in board.rows),
+        columns=(*columns, *map(_head, others), *(COST_HEADS[name] for name in costs), "traits", "findings"),
+        rows=tuple(_row(row, first, others, costs) for row in board.rows),
         num_keys=2,
         left=("traits", "findings"),
         notes=tuple(_leaderboard_notes(board)),
     )
 
 
-def _row(row: Row, first: str, others: Sequence[str]) -> tuple[Cell, ...]:
+def _row(row: Row, first: str, others: Sequence[str], costs: Sequence[str]) -> tuple[Cell, ...]:
     main = row.scores[first]
     signed = METRICS[first].is_difference
     cells = [
@@ -54,18 +64,12 @@ def _row(row: Row, first: str, others: Sequence[str]) -> tuple[Cell, ...]:
         Cell(text=numbers.DASH if main.rank is None else f"{main.wins}/{main.ties}/{main.losses}"),
         *(_score(row.scores[name], name) for name in others),
     ]
-    cost = row.cost
-    costs = [
-        numbers.count(cost["tokens"]),
-        numbers.count(cost["forward_tokens"]),
-        numbers.seconds(cost["seconds"]),
-        numbers.size(cost["peak_memory_bytes"]),
-        numbers.count(cost["added_parameters"]),
-        numbers.size(cost["stored_bytes"]),
+    texts = [
+        *(numbers.cost(name, row.cost[name]) for name in costs),
         ", ".join(trait.replace("_", " ") for trait in row.traits) or numbers.DASH,
         ", ".join(sorted({text.partition(":")[0] for text in row.findings})) or numbers.DASH,
     ]
-    return (*cells, *(Cell(text=text) for text in costs))
+    return (*cells, *(Cell(text=text) for text in texts))
 
 
 def _head(metric: str) -> str:

@@ -1,0 +1,96 @@
+"""The command line from Python, with the same words: `ctbench.run` is `ctbench run`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ctbench.errors import BadConfig
+from ctbench.runner import run as run_engine
+from ctbench.schema import Result
+
+
+def run(
+    *,
+    method: str,
+    stream: str,
+    model: str | None = None,
+    recipe: str | None = None,
+    seed: int | Sequence[int] = 0,
+    order: int | Sequence[int] = 0,
+    reorder_periods: bool = False,
+    set: Mapping[str, Any] | None = None,
+    precision: str | None = None,
+    results: str | Path = "results",
+    workers: int | None = None,
+    control: bool = False,
+    online: bool = False,
+) -> list[Result]:
+    """Run a method on a stream as `ctbench run` does, write the results, and return them, orders first, then seeds.
+
+    Args:
+        method: name of a method, or path of a .py file.
+        stream: name of a stream, or path of a .toml file.
+        model: "tiny", a Hugging Face id with @revision, or a folder; None for the recipe's own.
+        recipe: name of one of the stream's recipes; None for its default.
+        seed: run seed, or several such as range(3).
+        order: order of the domains, or several; 0 is the stream's own, others are permutations.
+        reorder_periods: let `order` permute periods of time too.
+        set: settings to change by key, such as {"pretrain.tokens": 1e6, "method.agree_weight": 3.0}.
+        precision: "fp32", "bf16" or "auto" in all loops; None for the recipe's own.
+        results: folder of result files.
+        workers: worker processes; 0 computes in this process, None picks what suits the machine.
+        control: also score the base trained on for as long on general text.
+        online: allow models and data to be fetched.
+
+    Raises:
+        CTBenchError: a mistake in the call, before anything is computed, or a node that failed.
+
+    Example:
+        >>> results = run(method="naive", stream="domain", seed=range(3))  # doctest: +SKIP
+        >>> results[0].matrix.shape  # doctest: +SKIP
+        (6, 5)
+    """
+    settings, method_settings = _split(set or {})
+    if precision is not None:
+        if precision not in ("fp32", "bf16", "auto"):
+            raise BadConfig(f"precision is '{precision}'; allowed: fp32, bf16, auto")
+        settings |= {f"{table}.precision": precision for table in ("pretrain", "finetune")}
+    return [
+        result
+        for each in _several(order)
+        for result in run_engine(
+            method=method,
+            stream=stream,
+            seeds=_several(seed),
+            results=results,
+            workers=workers,
+            say=_ignore,
+            model=model,
+            recipe=recipe,
+            settings=settings,
+            method_settings=method_settings,
+            order=each,
+            allow_reorder=reorder_periods,
+            online=online,
+            control=control,
+        )
+    ]
+
+
+def _split(changes: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, Any]]:
+    """Return the changes of the protocol, as the texts that `--set` takes, and those of the method."""
+    prefix = "method."
+    protocol = {key: value for key, value in changes.items() if not key.startswith(prefix)}
+    own = {key.removeprefix(prefix): value for key, value in changes.items() if key.startswith(prefix)}
+    return {key: value if isinstance(value, str) else json.dumps(value) for key, value in protocol.items()}, own
+
+
+def _several(given: int | Sequence[int]) -> list[int]:
+    return [given] if isinstance(given, int) else list(given)
+
+
+def _ignore(_line: str) -> None:
+    pass
