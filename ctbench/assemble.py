@@ -194,7 +194,7 @@ def _bayes(run: Run) -> dict[str, float] | None:
 
 def _method_record(run: Run) -> dict[str, Any]:
     described = describe_method(run.plugin)
-    traits = type(run.method).traits
+    traits = run.method.configured_traits
     return {
         "name": run.plugin.name,
         "version": type(run.method).version,

@@ -65,12 +65,15 @@ def hyper(
 class Method:
     """Base of all methods, and by itself the naive one: keep pre-training on each domain in turn.
 
-    A subclass becomes a frozen, keyword-only dataclass and is final. `version` is raised when its numbers change.
+    A subclass becomes a frozen, keyword-only dataclass and is final. `version` is raised when its numbers change;
+    `version`, `traits` and `paper` are literals, so that they can be listed without importing.
     """
 
     version: ClassVar[int] = 1
     traits: ClassVar[Traits] = Traits()
     paper: ClassVar[str] = ""
+    needs_parts: ClassVar[bool] = False
+    """Whether it uses `backbone.parts` or units, so that other families are refused before anything is computed."""
 
     def __init_subclass__(cls) -> None:
         if cls.__bases__ != (Method,):
@@ -81,6 +84,11 @@ class Method:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):  # type: ignore[arg-type]  # every subclass is a dataclass
             _check_value(type(self).__name__.lower(), field, getattr(self, field.name))
+
+    @property
+    def configured_traits(self) -> Traits:
+        """The traits under these settings, which go into the result; `traits`, a literal, holds for the defaults."""
+        return self.traits
 
     def plan(self, stream: Stream) -> Plan:
         """Return which stages are trained, from which parent, and which LM each cell fine-tunes."""

@@ -68,3 +68,26 @@ def sequential(names: Sequence[str]) -> Plan:
         parents=tuple(range(count)),
         cells=tuple((row,) * count for row in range(count + 1)),
     )
+
+
+def one_per_domain(names: Sequence[str], *, goes_on: bool = False) -> Plan:
+    """Return the plan of a method whose cells use what was trained for their own domain, and before that the base.
+
+    What serves a domain is final after the domain's stage, so later rows name the same stage and cost nothing.
+
+    Args:
+        names: the T domains in stream order.
+        goes_on: every stage starts from the one before, which it must leave as it was, and not from the base.
+
+    Example:
+        >>> one_per_domain(["a", "b"]).cells
+        ((0, 0), (1, 0), (1, 2))
+    """
+    count = len(names)
+    return Plan(
+        stages=tuple((name,) for name in names),
+        parents=tuple(range(count)) if goes_on else (BASE,) * count,
+        cells=tuple(
+            tuple(stage if stage <= row else BASE for stage in range(1, count + 1)) for row in range(count + 1)
+        ),
+    )

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ctbench.method import Method, hyper
-from ctbench.plan import BASE, Plan, sequential
+from ctbench.method import Method, Traits, hyper
+from ctbench.plan import Plan, one_per_domain, sequential
 
 if TYPE_CHECKING:
     from ctbench.backbone import Backbone
@@ -30,25 +30,21 @@ class Adapters(Method):
     """Bottlenecks behind attention and feed-forward network learn, the LM is frozen."""
 
     paper: ClassVar[str] = "arXiv:1902.00751"
+    needs_parts: ClassVar[bool] = True
 
     reduction: int = hyper(16, low=1, tune=(4, 8, 16))
     """Width of the LM over width of the bottleneck; the bottleneck has one place at least."""
     per_domain: bool = hyper(False)
-    """One set of adapters per domain, each trained from the untouched LM, instead of one through the stream."""
+    """One set of adapters per domain, each from the untouched LM, instead of one through the stream; needs the domain."""
     cell_trains: str = hyper("all", choices=("all", "added"))
     """What a cell fine-tunes beside its head: the whole LM with its adapters, or the adapters alone."""
 
+    @property
+    def configured_traits(self) -> Traits:
+        return Traits(needs_domain=self.per_domain, grows=self.per_domain)
+
     def plan(self, stream: Stream) -> Plan:
-        if not self.per_domain:
-            return sequential(stream.names)
-        count = len(stream.names)
-        return Plan(
-            stages=tuple((name,) for name in stream.names),
-            parents=(BASE,) * count,
-            cells=tuple(
-                tuple(stage if stage <= row else BASE for stage in range(1, count + 1)) for row in range(count + 1)
-            ),
-        )
+        return one_per_domain(stream.names) if self.per_domain else sequential(stream.names)
 
     def build(self, backbone: Backbone, stream: Stream) -> Backbone:
         backbone.requires_grad_(False)

@@ -43,6 +43,7 @@ class DAS(Method):
     """Gradients of important units are damped, and new knowledge is set apart from old."""
 
     paper: ClassVar[str] = "arXiv:2302.03241"
+    needs_parts: ClassVar[bool] = True
 
     contrast_weight: float = hyper(1.0, low=0.0, tune=(0.03, 0.1, 0.3, 1.0))
     """Weight of the contrast with the important units' network; 0 is the ablation without it, two passes cheaper."""

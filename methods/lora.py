@@ -14,8 +14,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ctbench.method import Method, hyper
-from ctbench.plan import BASE, Plan, sequential
+from ctbench.method import Method, Traits, hyper
+from ctbench.plan import Plan, one_per_domain, sequential
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,21 +34,16 @@ class LoRA(Method):
     alpha: float = hyper(16.0, low=0.0, tune=(8.0, 16.0))
     """The updates are scaled by alpha over rank; with 0 nothing is learned."""
     per_domain: bool = hyper(False)
-    """One set of updates per domain, each trained from the untouched LM, instead of one through the stream."""
+    """One set of updates per domain, each from the untouched LM, instead of one through the stream; needs the domain."""
     cell_trains: str = hyper("all", choices=("all", "added"))
     """What a cell fine-tunes beside its head: the whole LM with its updates, or the updates alone."""
 
+    @property
+    def configured_traits(self) -> Traits:
+        return Traits(needs_domain=self.per_domain, grows=self.per_domain)
+
     def plan(self, stream: Stream) -> Plan:
-        if not self.per_domain:
-            return sequential(stream.names)
-        count = len(stream.names)
-        return Plan(
-            stages=tuple((name,) for name in stream.names),
-            parents=(BASE,) * count,
-            cells=tuple(
-                tuple(stage if stage <= row else BASE for stage in range(1, count + 1)) for row in range(count + 1)
-            ),
-        )
+        return one_per_domain(stream.names) if self.per_domain else sequential(stream.names)
 
     def build(self, backbone: Backbone, stream: Stream) -> Backbone:
         from peft import LoraConfig, inject_adapter_in_model  # slow to import

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from ctbench.backbone import Backbone, Batch, Prompt
 from ctbench.errors import BadConfig
 from ctbench.method import Method, Traits, hyper
-from ctbench.plan import BASE, Plan
+from ctbench.plan import Plan, one_per_domain
 
 if TYPE_CHECKING:
     from ctbench.data.stream import Stream
@@ -51,15 +51,7 @@ class Prompts(Method):
     """What a cell fine-tunes beside its head: the whole LM with the prompt of its domain, or the prompt alone."""
 
     def plan(self, stream: Stream) -> Plan:
-        count = len(stream.names)
-        return Plan(
-            stages=tuple((name,) for name in stream.names),
-            parents=tuple(range(count)),
-            # A prompt is final after its own stage: later rows need not compute the same cell again.
-            cells=tuple(
-                tuple(stage if stage <= row else BASE for stage in range(1, count + 1)) for row in range(count + 1)
-            ),
-        )
+        return one_per_domain(stream.names, goes_on=True)
 
     def build(self, backbone: Backbone, stream: Stream) -> Backbone:
         backbone.requires_grad_(False)

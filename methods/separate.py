@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, ClassVar
 
 from ctbench.method import Method, Traits
-from ctbench.plan import BASE, Plan
+from ctbench.plan import Plan, one_per_domain
 
 if TYPE_CHECKING:
     from ctbench.data.stream import Stream
@@ -30,11 +30,4 @@ class Separate(Method):
     traits: ClassVar[Traits] = Traits(needs_domain=True, grows=True)
 
     def plan(self, stream: Stream) -> Plan:
-        count = len(stream.names)
-        return Plan(
-            stages=tuple((name,) for name in stream.names),
-            parents=(BASE,) * count,
-            cells=tuple(
-                tuple(stage if stage <= row else BASE for stage in range(1, count + 1)) for row in range(count + 1)
-            ),
-        )
+        return one_per_domain(stream.names)
