@@ -120,9 +120,9 @@ def assemble(run: Run, expander: Expander, store: Store) -> Result:
             "schema": 1,
             "key": run.key,
             "stream": _stream_record(run, store, expander),
-            "method": _method_record(run),
+            "method": method_record(run),
             "backbone": {
-                "name": _shown(expander.model),
+                "name": shown_model(expander.model),
                 "slug": _slug(expander.model),
                 "digest": expander.backbone,
                 "objective": any_loss["objective"],
@@ -278,7 +278,8 @@ def _bayes(run: Run) -> dict[str, float] | None:
     return {name: bayes_accuracy(run.stream.language, run.stream.kind, name) for name in run.stream.names}
 
 
-def _method_record(run: Run) -> dict[str, Any]:
+def method_record(run: Run) -> dict[str, Any]:
+    """Return what a result says of the method of a run."""
     described = describe_method(run.plugin)
     traits = type(run.method).traits
     return {
@@ -357,12 +358,13 @@ def _git() -> str | None:
     return answer.stdout.strip() or None
 
 
-def _shown(model: str) -> str:
+def shown_model(model: str) -> str:
+    """Return the name under which a backbone is shown: of a folder, its last part."""
     return Path(model).name if Path(model).is_dir() else model
 
 
 def _slug(model: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in _shown(model))
+    return "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in shown_model(model))
 
 
 def _finite(value: float) -> float | None:
