@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import math
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,8 +60,8 @@ def choose_points(
     """Return the defaults and then other points of the grid, none twice, every value about as often as the others.
 
     The points are shuffled; then, again and again, the first one is taken whose values have been taken least often so
-    far, counted per field and added up. So after k trials the counts of a field's values differ by one as long as the
-    grid allows it, as in a Latin hypercube.
+    far and, among equals, whose pairs of values have. So the counts of a field's values differ by one as long as the
+    grid allows it, as in a Latin hypercube, and fields do not move together.
 
     Args:
         grid: values by field.
@@ -78,10 +78,19 @@ def choose_points(
     if len(rest) < count:
         return [defaults, *rest]
     rest = [rest[index] for index in generator.permutation(len(rest))]
-    chosen, taken = [defaults], Counter(defaults.items())
+    chosen = [defaults]
+    values, pairs = Counter(defaults.items()), Counter(_pairs(defaults))
+
+    def times_taken(point: Point) -> tuple[int, int]:
+        return sum(values[value] for value in point.items()), sum(pairs[pair] for pair in _pairs(point))
+
     while len(chosen) < count:
-        point = min(rest, key=lambda candidate: sum(taken[item] for item in candidate.items()))
-        rest.remove(point)
-        chosen.append(point)
-        taken.update(point.items())
+        chosen.append(min(rest, key=times_taken))
+        rest.remove(chosen[-1])
+        values.update(chosen[-1].items())
+        pairs.update(_pairs(chosen[-1]))
     return chosen
+
+
+def _pairs(point: Point) -> Iterator[tuple[tuple[str, Any], tuple[str, Any]]]:
+    return itertools.combinations(point.items(), 2)

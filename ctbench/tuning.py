@@ -121,8 +121,12 @@ def _adapter() -> TypeAdapter[Tuning]:
 
 
 def tuning_from(record: Mapping[str, Any]) -> Tuning:
-    """Return the `Tuning` that a record of plain values describes, after validating what would be written."""
-    return _adapter().validate_json(json.dumps(record))
+    """Return the `Tuning` that a record of plain values describes, after validating exactly what would be written.
+
+    Raises:
+        BadResult: one line that says what is wrong with it.
+    """
+    return _parse(json.dumps(record).encode(), "record")
 
 
 def read_tuning(path: str | Path) -> Tuning:
@@ -132,13 +136,18 @@ def read_tuning(path: str | Path) -> Tuning:
         BadResult: one line that says what is wrong with it.
     """
     try:
-        return _adapter().validate_json(Path(path).read_bytes())
+        return _parse(Path(path).read_bytes(), one_line(path))
     except OSError as error:
         raise BadResult(f"{one_line(path)}: cannot be read ({error.strerror})") from None
+
+
+def _parse(data: bytes, name: str) -> Tuning:
+    try:
+        return _adapter().validate_json(data)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "file"
-        raise BadResult(one_line(f"{path}: no tuning file: {where}: {first['msg']}")) from None
+        raise BadResult(one_line(f"{name}: no tuning file: {where}: {first['msg']}")) from None
 
 
 def write_tuning(tuning: Tuning, folder: str | Path) -> tuple[Path, Literal["new", "same", "replaced"]]:
