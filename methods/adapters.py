@@ -31,7 +31,7 @@ class Adapters(Method):
 
     paper: ClassVar[str] = "arXiv:1902.00751"
 
-    reduction: int = hyper(16, low=1, tune=(2, 4, 8, 16, 32, 64))
+    reduction: int = hyper(16, low=1, tune=(1, 2, 4, 8, 16, 32, 64, 128))
     """Width of the LM over width of the bottleneck; the bottleneck has one place at least."""
     per_domain: bool = hyper(False)
     """One set of adapters per domain, each trained from the untouched LM, instead of one through the stream."""
