@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 
 import numpy as np
 import pytest
+from fake_results import fake_record
 from small_streams import write_method, write_stream
 
 from ctbench.cli import main
 from ctbench.errors import BadConfig, BadResult, RunFailed
-from ctbench.expand import Expander
+from ctbench.expand import Expander, Job
 from ctbench.report.tuning import trial_table
-from ctbench.results import load_results, read_results, write_result
-from ctbench.store import home
+from ctbench.results import load_results, read_results, result_from, write_result
+from ctbench.store import Store, home
 from ctbench.tune import LANGUAGE_SEED, objective, tune, tuning_settings
 from ctbench.tuning import read_tuning, tuning_from, write_tuning
 
@@ -146,17 +148,14 @@ def test_interrupted_tuning_goes_on(place, monkeypatch, tmp_path):
 
 def test_objective_is_anytime_of_the_validation_scores(place, doctored):
     (tuning,), *_ = go()
-    store_scores = iter(range(1000))
+    numbers = itertools.count()
 
     def change(record):
-        record["validation"] = dict.fromkeys(record["validation"], next(store_scores) / 1000)
+        record["validation"] = dict.fromkeys(record["validation"], next(numbers) / 1000)
 
     doctored(change)
     (changed,), *_ = go()
     job = {"method": "./scaled.py", "stream": "small.toml", "settings": tuning_settings("small.toml", {})}
-    from ctbench.expand import Job
-    from ctbench.store import Store
-
     run, store = Expander(Job(**job)).run(0), Store(home() / "store")
     wanted = [
         store.record(run.cells[row, name, 0].key)["validation"]["accuracy"]
@@ -192,6 +191,7 @@ def test_tuning_sees_the_validation_scores(place, doctored):
 
 
 def test_row_0_is_not_computed(place):
+    go()
     _, todo, _ = go(results="row", settings={"finetune.seeds": "[5]"})
     assert {node.kind for node in todo} == {"cell"}
     assert len(todo) == 2 * 4
@@ -310,10 +310,6 @@ def test_readers_of_results_pass_tuning_files_by_in_silence(place):
 
 
 def test_stream_that_is_called_like_the_folder_does_not_vanish(tmp_path):
-    from fake_results import fake_record
-
-    from ctbench.results import result_from
-
     record = fake_record("naive")
     record["stream"]["name"] = "tuning"
     path = write_result(result_from(record), tmp_path).path
@@ -400,6 +396,7 @@ def test_command_prints_one_table_per_method_and_json_on_request(place, capsys):
         (["--method", "naive", "--trials", "0"], "--trials"),
         (["--method", "naive", "--language-seed", "0"], "--allow-reported"),
         (["--method", "naive", "--set", "method.x=1"], "no setting of method naive 'x'"),
+        (["--all", "--set", "method.x=1"], "no setting of method adapters 'x'"),
     ],
 )
 def test_wrong_call_is_one_line_and_exit_code_2(place, capsys, args, words):
