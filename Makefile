@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: readme demo test lint types format test-browser reference clean
+.PHONY: readme demo test lint types format test-browser reference tune clean
 
 demo: $(STAMP)  ## hyperprompt on the embedded domain-shift stream, from nothing to the matrix
 	$(BIN)/ctbench run --method hyperprompt --stream domain --results demo-results
@@ -31,6 +31,9 @@ reference: $(STAMP)  ## the committed results, resumable
 	$(BIN)/ctbench run --method naive --stream temporal --seed 0..2 --control
 	for stream in domain temporal; do for method in replay hyperprompt; do \
 	  $(BIN)/ctbench run --method $$method --stream $$stream --seed 0..2 || exit 1; done; done
+
+tune: $(STAMP)  ## the trials behind every method's defaults, on another language than the reported one; resumable
+	$(BIN)/ctbench tune --all --stream domain
 
 readme: $(STAMP)  ## the generated parts of the README
 	$(BIN)/python tests/readme.py

@@ -34,9 +34,9 @@ def assemble(run: Run, expander: Expander, store: Store) -> Result:
             "schema": 1,
             "key": run.key,
             "stream": _stream_record(run, store, expander),
-            "method": _method_record(run),
+            "method": method_record(run),
             "backbone": {
-                "name": _shown(expander.model),
+                "name": shown_model(expander.model),
                 "slug": _slug(expander.model),
                 "digest": expander.backbone,
                 "objective": any_loss["objective"],
@@ -192,7 +192,8 @@ def _bayes(run: Run) -> dict[str, float] | None:
     return {name: bayes_accuracy(run.stream.language, run.stream.kind, name) for name in run.stream.names}
 
 
-def _method_record(run: Run) -> dict[str, Any]:
+def method_record(run: Run) -> dict[str, Any]:
+    """Return what a result says of the method of a run."""
     described = describe_method(run.plugin)
     traits = run.method.configured_traits
     return {
@@ -230,12 +231,13 @@ def _not_comparable(run: Run) -> list[str]:
     return reasons
 
 
-def _shown(model: str) -> str:
+def shown_model(model: str) -> str:
+    """Return the name under which a backbone is shown: of a folder, its last part."""
     return Path(model).name if Path(model).is_dir() else model
 
 
 def _slug(model: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in _shown(model))
+    return "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in shown_model(model))
 
 
 def _finite(value: float) -> float | None:

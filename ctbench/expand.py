@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from functools import cached_property
 from typing import Any
@@ -62,6 +63,14 @@ class Expander:
         if self.base is not None:
             self.how["base"] = self.base.key
         self.backbone = self.base.key if self.base else backbone_digest(self.model, online=job.online)
+
+    def with_settings(self, method_settings: Mapping[str, Any]) -> Expander:
+        """Return the expander of the same job under other hyper-parameters; data and backbone are not read again."""
+        other = copy.copy(self)
+        other.job = dataclasses.replace(self.job, method_settings=method_settings)
+        other.method = configure(load_class(self.plugin), self.plugin.name, method_settings)
+        other.plan = other.method.plan(self.stream)
+        return other
 
     @cached_property
     def data_digest(self) -> str:

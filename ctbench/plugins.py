@@ -214,7 +214,10 @@ def _following_docstring(body: list[ast.stmt], index: int) -> str:
 
 
 def source_digest(plugin: Plugin) -> str:
-    """Return the SHA-256 of a method's syntax tree without docstrings: what decides whether its nodes are stale."""
+    """Return the SHA-256 of a method's syntax tree: what decides whether its nodes are stale.
+
+    Docstrings do not enter it, nor do the ranges to tune over (`tune=` of a declared field), which no number depends on.
+    """
     tree = _parse(plugin)
     for node in ast.walk(tree):
         if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
@@ -223,6 +226,8 @@ def source_digest(plugin: Plugin) -> str:
                 for statement in node.body
                 if not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant))
             ]
+        if isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Call):
+            node.value.keywords = [keyword for keyword in node.value.keywords if keyword.arg != "tune"]
     return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
 
 

@@ -24,8 +24,16 @@ from ctbench.schema import BASE, Finding, Result
 if TYPE_CHECKING:
     import pandas as pd
 
+TUNING = "tuning"
+"""Folder below the results that holds what `ctbench tune` tried."""
+
+NO_RESULTS = (TUNING, "bench")
+"""Folders directly below the results that hold other things than results; readers pass them by."""
+
 __all__ = [
     "BASE",
+    "NO_RESULTS",
+    "TUNING",
     "Finding",
     "Loaded",
     "Result",
@@ -35,6 +43,7 @@ __all__ = [
     "read_result",
     "read_results",
     "result_from",
+    "slug",
     "to_record",
     "to_text",
     "write_result",
@@ -144,7 +153,8 @@ def write_result(result: Result, folder: str | Path) -> Written:
         BadConfig: if the folder cannot be written.
     """
     parts = (result.stream.name, result.backbone.slug, result.method.name)
-    home = Path(folder).joinpath(*map(_slug, parts))
+    stream, *inner = map(slug, parts)
+    home = Path(folder).joinpath(stream + "-" * (stream in NO_RESULTS), *inner)
     try:
         home.mkdir(parents=True, exist_ok=True)
         for attempt in range(1, 1000):
@@ -176,7 +186,7 @@ def check_writable(folder: str | Path) -> None:
 def _json_files(folder: str) -> list[str]:
     found = []
     for place, folders, names in os.walk(folder):
-        folders.sort()
+        folders[:] = sorted(name for name in folders if place != folder or name not in NO_RESULTS)
         found += [os.path.join(place, name) for name in sorted(names) if name.endswith(".json")]  # noqa: PTH118
     return found
 
@@ -223,7 +233,8 @@ def _row(result: Result) -> dict[str, object]:
     }
 
 
-def _slug(text: str) -> str:
+def slug(text: str) -> str:
+    """Return `text` as the name of one folder or file."""
     kept = "".join(c if c.isalnum() or c in "._-" else "-" for c in text).lstrip(".")
     return kept or "unnamed"
 

@@ -45,7 +45,7 @@ class DAS(Method):
     paper: ClassVar[str] = "arXiv:2302.03241"
     needs_parts: ClassVar[bool] = True
 
-    contrast_weight: float = hyper(1.0, low=0.0, tune=(0.03, 0.1, 0.3, 1.0))
+    contrast_weight: float = hyper(1.0, low=0.0, tune=(0.03, 0.1, 0.3, 1.0, 3.0))
     """Weight of the contrast with the important units' network; 0 is the ablation without it, two passes cheaper."""
     temperature: float = hyper(0.05, low=1e-3)
     """Temperature of the contrast; small values look at the hardest negatives only."""

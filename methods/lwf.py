@@ -31,7 +31,7 @@ class LwF(Method):
 
     paper: ClassVar[str] = "arXiv:1606.09282"
 
-    weight: float = hyper(1.0, low=0.0, tune=(0.1, 0.3, 1.0, 3.0))
+    weight: float = hyper(1.0, low=0.0, tune=(0.1, 0.3, 1.0, 3.0, 10.0))
     """Weight of the divergence from the teacher; 0 is naive."""
     temperature: float = hyper(2.0, low=0.1, high=100.0, tune=(1.0, 2.0))
     """Both distributions are flattened by it; 1 leaves them as they are."""

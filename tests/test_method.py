@@ -87,6 +87,14 @@ def test_digest_ignores_docstrings_and_comments_but_not_code(tmp_path):
     assert digest('x: float = hyper(2.0)\n"""One help."""') != first
 
 
+def test_digest_ignores_the_range_to_tune_over_but_no_other_argument(tmp_path):
+    def digest(arguments):
+        return source_digest(find_plugin("method", str(write_method(tmp_path, f"x: float = hyper(1.0{arguments})"))))
+
+    assert digest(", tune=(1.0, 2.0)") == digest(", tune=(3.0,)") == digest("")
+    assert digest(", low=0.0, tune=(1.0, 2.0)") != digest(", tune=(1.0, 2.0)")
+
+
 @pytest.mark.parametrize("body", ["def f(:", "x: int = nothing"])
 def test_broken_file_is_one_line_that_names_it(tmp_path, body):
     with pytest.raises(BadPlugin, match="mine") as caught:

@@ -17,6 +17,7 @@ from ctbench.errors import CTBenchError, RunFailed, UnknownName
 COMMANDS: Final = {
     "run": "Run a method on a stream and write the result.",
     "plan": "Show what a run would compute, what is cached, and what it would take.",
+    "tune": "Choose hyper-parameters by trials on validation texts, away from the reported language.",
     "show": "Show one result: matrices, metrics, cost, findings.",
     "compare": "Print leaderboards and transfer tables of the results.",
     "plot": "Draw matrices, curves and costs of the results.",

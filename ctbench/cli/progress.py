@@ -56,8 +56,11 @@ class Progress:
 
     def follow(self, todo: Sequence[Node]) -> Callable[[Event], None]:
         """Return what is told about every event of the nodes to compute."""
+        for task in (self._overall, self._cells):  # of a launch before
+            if task is not None:
+                self._bars.remove_task(task)
         kinds = [node.kind for node in todo]
-        self._count = len(todo)
+        self._count, self._done = len(todo), 0
         stages, cells = kinds.count("stage") + kinds.count("base"), kinds.count("cell")
         self.say(f"to compute: {stages} stages, {cells} cells, {kinds.count('loss')} LM losses")
         self._overall = self._bars.add_task("everything", total=len(todo), loss="")

@@ -1,0 +1,42 @@
+"""The table of a method's trials."""
+
+from __future__ import annotations
+
+from ctbench.report.numbers import percent, points
+from ctbench.report.tables import Cell, Table
+from ctbench.tuning import Trial, Tuning
+
+
+def trial_table(tuning: Tuning) -> Table:
+    """Return the trials of a method, best first, with the defaults and the best marked."""
+    on, fields = tuning.tuned_on, tuple(tuning.grid)
+    language = "" if on.language_seed is None else f" · language seed {on.language_seed}"
+    return Table(
+        title=f"{tuning.method.name} · {on.stream} v{on.stream_version}{language} · {on.backbone} · recipe {on.recipe}",
+        columns=("rank", *fields, "objective % ↑", "to defaults", "time", "key", ""),
+        rows=tuple(_row(rank, trial, tuning) for rank, trial in enumerate(tuning.ranked, start=1)),
+        left=("key", ""),
+        notes=(
+            f"objective: {tuning.objective}, run seeds {', '.join(map(str, tuning.seeds))}; test scores are not read",
+            _extent(tuning),
+            tuning.advice,
+        ),
+    )
+
+
+def _row(rank: int, trial: Trial, tuning: Tuning) -> tuple[Cell, ...]:
+    default = tuning.trials[0].objective
+    is_known = trial.objective is not None and default is not None
+    gain = None if not is_known or trial.is_default else (trial.objective or 0.0) - (default or 0.0)
+    marks = [*(["best"] if rank == 1 and tuning.grid else []), *(["defaults"] if trial.is_default else [])]
+    texts = [str(trial.settings[name]) for name in tuning.grid]
+    texts += [percent(trial.objective), points(gain), f"{trial.seconds:.1f} s", trial.keys[0][:12], ", ".join(marks)]
+    return tuple(Cell(text=text) for text in (str(rank), *texts))
+
+
+def _extent(tuning: Tuning) -> str:
+    if not tuning.grid:
+        return "no hyper-parameters to tune: the defaults only"
+    if len(tuning.trials) < tuning.num_trials:
+        return f"the whole grid of {tuning.num_points} points was tried; {tuning.num_trials} trials were asked for"
+    return f"{len(tuning.trials)} trials: the defaults and a seeded sample of a grid of {tuning.num_points} points"

@@ -1,0 +1,408 @@
+"""Tuning on a small stream: what is tried, what the objective reads, what is written, what is refused."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+from fake_results import fake_record
+from small_streams import write_method, write_stream
+
+from ctbench.cli import main
+from ctbench.errors import BadConfig, BadResult, RunFailed
+from ctbench.expand import Expander
+from ctbench.job import Job
+from ctbench.report.tuning import trial_table
+from ctbench.results import load_results, read_results, result_from, write_result
+from ctbench.store import Store, home
+from ctbench.tune import LANGUAGE_SEED, objective, tune, tuning_settings
+from ctbench.tuning import read_tuning, tuning_from, write_tuning
+
+SCALED = '''
+paper = ""
+scale: float = hyper(1.0, low=0.0, tune=(0.5, 1.0, 2.0))
+"""Factor of the loss."""
+def loss(self, stage, batch):
+    return {"lm": self.scale * stage.backbone(batch).loss}
+'''.strip()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A stream, a method with a grid of three points, and a store that the tests of this file share."""
+    folder = tmp_path_factory.mktemp("tune")
+    write_stream(folder, tokens="2_048", num_documents="60", num_general_documents="80", held_out_tokens="128")
+    write_method(folder, SCALED, "scaled")
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def shared_home(place, monkeypatch):
+    monkeypatch.setenv("CTBENCH_HOME", str(place / "home"))
+    monkeypatch.chdir(place)
+
+
+def go(*methods, results="results", stream="small.toml", **options):
+    """Tune and return the tunings, the nodes that were computed and the lines that were said."""
+    todo, said = [], []
+
+    def listen(nodes):
+        todo.extend(nodes)
+        return lambda event: None
+
+    methods = methods or ("./scaled.py",)
+    options = {"workers": 0, "trials": 2, **options}
+    found = tune(methods=methods, stream=stream, results=results, listen=listen, say=said.append, **options)
+    return found, todo, said
+
+
+def cell_records():
+    for path in (home() / "store").rglob("record.json"):
+        record = json.loads(path.read_text())
+        if "validation" in record:
+            yield path, record
+
+
+@pytest.fixture
+def doctored(place):
+    """Return a function that changes every cell's record; the records are put back afterwards."""
+    before = {path: path.read_text() for path, _ in cell_records()}
+
+    def doctor(change):
+        for path, record in cell_records():
+            change(record)
+            path.write_text(json.dumps(record))
+
+    yield doctor
+    for path, text in before.items():
+        path.write_text(text)
+
+
+def test_trials_are_the_defaults_and_a_sample_on_another_language(place):
+    (tuning,), todo, said = go()
+    assert [trial.is_default for trial in tuning.trials] == [True, False]
+    assert tuning.trials[0].settings == {"scale": 1.0}
+    assert tuning.trials[1].settings["scale"] in (0.5, 2.0)
+    assert (tuning.num_points, tuning.num_trials, tuning.grid) == (3, 2, {"scale": (0.5, 1.0, 2.0)})
+    assert tuning.tuned_on.language_seed == LANGUAGE_SEED
+    assert tuning.tuned_on.changed == {"finetune.seeds": "[0]", "language.seed": "7"}
+    assert all(0 <= trial.objective <= 1 and trial.seconds > 0 for trial in tuning.trials)
+    assert said[0] == "scaled: scale (3), 2 trials on a grid of 3 points"
+    assert {node.kind for node in todo} <= {"base", "stage", "cell"}
+
+
+def test_second_tuning_computes_nothing_and_keeps_the_file(place):
+    (first,), *_ = go()
+    (again,), todo, said = go()
+    assert todo == []
+    assert said[1] == "same: results/tuning/small/tiny/scaled.json"
+    assert again.trials == first.trials
+
+
+def test_more_trials_compute_only_what_is_new_and_replace_the_file(place):
+    go(results="more")
+    (tuning,), todo, said = go(results="more", trials=8)
+    assert len(tuning.trials) == 3
+    assert {node.kind for node in todo} <= {"stage", "cell"}
+    assert len(todo) <= 2 + 4
+    assert said[0] == "scaled: scale (3), all 3 points of the grid, fewer than 8 trials"
+    assert said[1].startswith("replaced: ")
+    assert read_tuning("more/tuning/small/tiny/scaled.json").record() == tuning.record()
+
+
+def test_all_trials_are_one_graph(place, monkeypatch, tmp_path):
+    monkeypatch.setenv("CTBENCH_HOME", str(tmp_path))
+    calls = []
+
+    def listen(nodes):
+        calls.append([node.kind for node in nodes])
+        return lambda event: None
+
+    tune(methods=["./scaled.py"], stream="small.toml", trials=2, workers=0, listen=listen, results=tmp_path / "r")
+    assert [(kinds.count("base"), kinds.count("stage"), kinds.count("cell")) for kinds in calls] == [(1, 4, 8)]
+
+
+def test_interrupted_tuning_goes_on(place, monkeypatch, tmp_path):
+    monkeypatch.setenv("CTBENCH_HOME", str(tmp_path))
+    done = []
+
+    def stop_at_the_third(nodes):
+        def hear(event):
+            if event.what == "done":
+                done.append(event.node.key)
+            if len(done) == 3:
+                raise KeyboardInterrupt
+
+        return hear
+
+    options = {"methods": ["./scaled.py"], "stream": "small.toml", "trials": 2, "workers": 0, "results": tmp_path / "r"}
+    with pytest.raises(KeyboardInterrupt):
+        tune(listen=stop_at_the_third, say=lambda line: None, **options)
+    assert not (tmp_path / "r").exists()
+    (tuning,), todo, _ = go(results=tmp_path / "r")
+    assert len(todo) == 1 + 4 + 8 - 3
+    assert not set(done) & {node.key for node in todo}
+    assert [trial.objective for trial in tuning.trials] == [trial.objective for trial in go()[0][0].trials]
+
+
+def test_objective_is_anytime_of_the_validation_scores(place, doctored):
+    (tuning,), *_ = go()
+    numbers = itertools.count()
+
+    def change(record):
+        record["validation"] = dict.fromkeys(record["validation"], next(numbers) / 1000)
+
+    doctored(change)
+    (changed,), *_ = go()
+    job = {"method": "./scaled.py", "stream": "small.toml", "settings": tuning_settings("small.toml", {})}
+    run, store = Expander(Job(**job)).run(0), Store(home() / "store")
+    wanted = [
+        store.record(run.cells[row, name, 0].key)["validation"]["accuracy"]
+        for row in (1, 2)
+        for name in run.stream.names
+    ]
+    assert objective(run, store) == pytest.approx(np.mean(wanted))
+    assert changed.trials[0].objective == objective(run, store) != tuning.trials[0].objective
+
+
+def test_tuning_is_blind_to_test_scores(place, doctored):
+    (tuning,), *_ = go()
+
+    def spoil(record):
+        record["metrics"] = {"nonsense": None}
+
+    doctored(spoil)
+    (again,), _, said = go()
+    assert again.trials == tuning.trials
+    assert again.chosen == tuning.chosen
+    assert said[1].startswith("same: ")
+
+
+def test_tuning_sees_the_validation_scores(place, doctored):
+    (tuning,), *_ = go()
+
+    def spoil(record):
+        record["validation"] = {name: 1 - value for name, value in record["validation"].items()}
+
+    doctored(spoil)
+    (again,), *_ = go()
+    assert [1 - trial.objective for trial in again.trials] == pytest.approx([t.objective for t in tuning.trials])
+
+
+def test_row_0_is_not_computed(place):
+    go()
+    _, todo, _ = go(results="row", settings={"finetune.seeds": "[5]"})
+    assert {node.kind for node in todo} == {"cell"}
+    assert len(todo) == 2 * 4
+
+
+def test_objective_is_the_mean_over_run_seeds(place):
+    (one,), *_ = go(results="seed", trials=1, seeds=(1,))
+    (both,), *_ = go(results="seed", trials=1, seeds=(0, 1))
+    (zero,), *_ = go(trials=1, results="seed")
+    assert both.trials[0].objective == pytest.approx((zero.trials[0].objective + one.trials[0].objective) / 2)
+    assert both.trials[0].keys == zero.trials[0].keys + one.trials[0].keys
+
+
+def test_method_without_ranges_runs_its_defaults_only(place):
+    (tuning,), _, said = go("naive")
+    assert said[0] == "naive: no hyper-parameters to tune, its defaults only"
+    assert said[-1] == tuning.advice == "naive has no hyper-parameters to tune: nothing to choose"
+    assert [trial.settings for trial in tuning.trials] == [{}]
+    assert tuning.trials[0].objective is not None
+
+
+def test_plan_with_empty_rows_has_no_objective_and_cannot_be_tuned(place, tmp_path):
+    plan = """
+def plan(self, stream):
+    from ctbench.plan import Plan
+    return Plan(stages=(stream.names,), parents=(0,), cells=((0, 0), (None, None), (1, 1)))
+""".strip()
+    (tuning,), *_ = go(str(write_method(tmp_path, plan, "union")))
+    assert tuning.trials[0].objective is None
+    assert "–" in [cell.text for cell in trial_table(tuning).rows[0]]
+    tuned = write_method(tmp_path, 'x: float = hyper(1.0, tune=(1.0, 2.0))\n"""X."""\n' + plan, "tuned")
+    with pytest.raises(BadConfig, match=r"tuned leaves cells empty"):
+        go(str(tuned))
+
+
+def test_fixed_field_stays_out_of_the_grid(place):
+    (tuning,), *_ = go(trials=1, results="fixed", method_settings={"scale": 2.0})
+    assert tuning.grid == {}
+    assert tuning.method.settings == {"scale": 2.0}
+
+
+def test_mistake_in_any_method_is_found_before_the_first_is_computed(place, tmp_path, monkeypatch):
+    monkeypatch.setenv("CTBENCH_HOME", str(tmp_path))
+    wrong = write_method(tmp_path, 'x: float = hyper(1.0, high=1.0, tune=(1.0, 2.0))\n"""X."""', "wrong")
+    with pytest.raises(BadConfig, match=r"method\.x of wrong is 2\.0"):
+        go("naive", str(wrong))
+    assert list(cell_records()) == []
+
+
+def test_failing_trial_ends_with_its_reason(place, tmp_path):
+    body = SCALED.replace("return", "assert self.scale == 1.0, 'oops'\n    return")
+    with pytest.raises(RunFailed, match="oops"):
+        go(str(write_method(tmp_path, body, "failing")))
+    assert not (place / "results/tuning/small/tiny/failing.json").exists()
+
+
+# What is refused
+
+
+def test_reported_language_is_refused_unless_allowed(place):
+    for settings, seed in (({"language.seed": "0"}, None), ({}, 0)):
+        with pytest.raises(BadConfig, match="language seed 0 is the one that stream small reports"):
+            tuning_settings("small.toml", settings, language_seed=seed)
+    allowed = tuning_settings("small.toml", {}, language_seed=0, allow_reported=True)
+    assert allowed["language.seed"] == "0"
+    assert tuning_settings("small.toml", {}, language_seed=3)["language.seed"] == "3"
+
+
+def test_language_may_be_named_in_one_way_only(place):
+    with pytest.raises(BadConfig, match="give one of them"):
+        tuning_settings("small.toml", {"language.seed": "3"}, language_seed=3)
+
+
+def test_synthetic_stream_gets_validation_texts(place, tmp_path):
+    bare = str(write_stream(tmp_path, "bare", num_validation="0"))
+    assert tuning_settings(bare, {})["language.num_validation"] == "300"
+    assert "language.num_validation" not in tuning_settings("small.toml", {})
+    with pytest.raises(BadConfig, match=r"no validation texts for domain-1, domain-2.*set language\.num_validation"):
+        tuning_settings(bare, {"language.num_validation": "0"})
+
+
+FILES = """
+kind = "domain"
+summary = "files"
+[[domains]]
+name = "one"
+text = { source = "files", path = "text.jsonl" }
+task = { source = "files", train = "train.jsonl", test = "test.jsonl"VALIDATION }
+[pretrain]
+tokens = 64
+"""
+
+
+def test_stream_of_files_needs_a_validation_split(tmp_path):
+    path = tmp_path / "files.toml"
+    path.write_text(FILES.replace("VALIDATION", ""))
+    with pytest.raises(BadConfig, match=r"files has no validation texts for one.*`validation` of \[domains\.task\]"):
+        tuning_settings(str(path), {})
+    path.write_text(FILES.replace("VALIDATION", ', validation = "validation.jsonl"'))
+    assert tuning_settings(str(path), {}) == {"finetune.seeds": "[0]"}
+    with pytest.raises(BadConfig, match=r"no table \[language\]"):
+        tuning_settings(str(path), {}, language_seed=3)
+
+
+# The file
+
+
+def test_readers_of_results_pass_tuning_files_by_in_silence(place):
+    go()
+    loaded = read_results("results")
+    assert loaded.results == loaded.skipped == ()
+    assert len(load_results("results")) == 0
+    (place / "other").mkdir(exist_ok=True)
+    (place / "other" / "stray.json").write_text((place / "results/tuning/small/tiny/scaled.json").read_text())
+    assert len(read_results("other").skipped) == 1
+
+
+def test_stream_that_is_called_like_the_folder_does_not_vanish(tmp_path):
+    record = fake_record("naive")
+    record["stream"]["name"] = "tuning"
+    path = write_result(result_from(record), tmp_path).path
+    assert [result.path for result in read_results(tmp_path).results] == [path]
+
+
+def test_file_that_is_no_tuning_file_is_one_line(tmp_path):
+    path = tmp_path / "x.json"
+    for text in ("{", "[]", '{"schema": 1}', '{"schema": 2}'):
+        path.write_text(text)
+        with pytest.raises(BadResult, match="no tuning file") as caught:
+            read_tuning(path)
+        assert "\n" not in str(caught.value)
+
+
+def test_unknown_key_is_refused_when_a_tuning_is_made(place):
+    (tuning,), *_ = go()
+    assert tuning_from(tuning.record()) == tuning
+    with pytest.raises(BadResult, match="matrix"):
+        tuning_from({**tuning.record(), "matrix": []})
+
+
+def test_broken_file_is_replaced_whole(place, tmp_path):
+    (tuning,), *_ = go()
+    path, status = write_tuning(tuning, tmp_path)
+    assert status == "new"
+    path.write_text("{")
+    assert write_tuning(tuning, tmp_path) == (path, "replaced")
+    assert read_tuning(path) == tuning
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]
+
+
+def with_objectives(tuning, *values):
+    record = tuning.record()
+    template = record["trials"][0]
+    record["trials"] = [
+        {**template, "settings": {"scale": scale}, "is_default": index == 0, "objective": value}
+        for index, (scale, value) in enumerate(zip((1.0, 0.5, 2.0), values, strict=True))
+    ]
+    return record
+
+
+def test_table_ranks_the_trials_and_marks_defaults_and_best(place):
+    (tuning,), *_ = go()
+    ranked = tuning_from({**with_objectives(tuning, 0.5, 0.4, 0.625), "chosen": {"scale": 2.0}})
+    table = trial_table(ranked)
+    rows = [[cell.text for cell in row] for row in table.rows]
+    assert [row[:4] for row in rows] == [
+        ["1", "2.0", "62.5", "+12.5"],
+        ["2", "1.0", "50.0", "–"],
+        ["3", "0.5", "40.0", "-10.0"],
+    ]
+    assert [row[-1] for row in rows] == ["best", "defaults", ""]
+    assert table.notes[-1] == ranked.advice == "set scale = 2.0 in scaled.py (+12.5 points of the objective)"
+
+
+def test_of_equal_trials_the_defaults_are_kept(place):
+    (tuning,), *_ = go()
+    tied = tuning_from({**with_objectives(tuning, 0.5, 0.5, 0.4), "chosen": {"scale": 1.0}})
+    assert tied.ranked[0].is_default
+    assert tied.advice == "keep the defaults of scaled.py: no trial is better"
+
+
+# The command
+
+
+def test_command_prints_one_table_per_method_and_json_on_request(place, capsys):
+    options = ["--stream", "small.toml", "--trials", "2", "--workers", "0"]
+    assert main(["tune", "--method", "./scaled.py", "--method", "naive", *options]) == 0
+    out = capsys.readouterr().out
+    assert "scaled · small v1 · language seed 7 · tiny" in out
+    assert "naive · small v1" in out
+    assert "defaults" in out
+    assert main(["tune", "--method", "./scaled.py", *options, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == read_tuning("results/tuning/small/tiny/scaled.json").record()
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        ([], "either --method NAME (once or more) or --all"),
+        (["--method", "naive", "--all"], "either --method NAME (once or more) or --all"),
+        (["--method", "naiv"], "did you mean 'naive'"),
+        (["--method", "naive", "--trials", "0"], "--trials"),
+        (["--method", "naive", "--language-seed", "0"], "--allow-reported"),
+        (["--method", "naive", "--set", "method.x=1"], "no setting of method naive 'x'"),
+        (["--all", "--set", "method.x=1"], "no setting of method adapters 'x'"),
+    ],
+)
+def test_wrong_call_is_one_line_and_exit_code_2(place, capsys, args, words):
+    assert main(["tune", "--stream", "small.toml", *args]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert words in captured.err
+    assert len(captured.err.strip().splitlines()) == 1
