@@ -109,7 +109,7 @@ class Workshop:
         how, identity = spec["how"], spec["identity"]
         stream, method = self._stream(how), self._method(spec)
         recipe = _with_precision(stream.recipe.pretrain, spec)
-        parent = spec["parents"][0]
+        parent = next(iter(spec["parents"]), None)  # None: a checkpoint that was given
         backbone, memory = self._restore(spec, parent)
         before = _digest(backbone.state())
         blocks = {

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field
 
 from ctbench.data.config import Key, Origin, Tree, parse_setting, resolve, show_setting, suggest
 from ctbench.data.schema import Domain, Kind, Name, SyntheticTask, SyntheticText, Task, TextSource
-from ctbench.data.settings import Count, FinetuneRecipe, Language, PretrainRecipe, Text, Texts
+from ctbench.data.settings import Count, FinetuneRecipe, Language, Natural, PretrainRecipe, Text, Texts
 from ctbench.errors import BadConfig
 
 _TABLES = ("base", "pretrain", "finetune", "language")
@@ -27,6 +27,10 @@ class RecipeOverlay:
 
     model: Text | None = None
     """Backbone that the recipe is meant for."""
+    max_train: Natural | None = None
+    """As at the top level; 0 takes all training examples."""
+    max_test: Natural | None = None
+    """As at the top level; 0 takes all test examples."""
     base: dict[str, Any] = dataclasses.field(default_factory=dict)
     """Keys of `[base]` that differ."""
     pretrain: dict[str, Any] = dataclasses.field(default_factory=dict)
@@ -96,7 +100,10 @@ class StreamFile:
 def overlay(tree: Tree, recipe: str) -> Tree:
     """Lay a named recipe over the default one, key by key."""
     overlay = tree["recipes"][recipe]
-    merged = {**tree, **({"model": overlay["model"]} if "model" in overlay else {})}
+    merged = {**tree, **{key: overlay[key] for key in ("model", "max_train", "max_test") if key in overlay}}
+    for limit in ("max_train", "max_test"):
+        if merged.get(limit) == 0:
+            del merged[limit]
     for table in ("base", "pretrain", "finetune"):
         if table in overlay:
             merged[table] = {**tree.get(table, {}), **overlay[table]}
