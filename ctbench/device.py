@@ -29,9 +29,12 @@ def resolve_precision(precision: str) -> str:
         return precision
     if precision != "auto":
         raise BadConfig(f"precision is '{precision}'; allowed: fp32, bf16, auto")
-    if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
-    return "bf16" if _cpu_has_bf16() else "fp32"
+    return "bf16" if has_fast_bf16() else "fp32"
+
+
+def has_fast_bf16() -> bool:
+    """Return whether bf16 is faster here than fp32: without units for it, it is many times slower."""
+    return torch.cuda.is_bf16_supported() if torch.cuda.is_available() else _cpu_has_bf16()
 
 
 def _cpu_has_bf16() -> bool:

@@ -12,7 +12,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -75,7 +75,12 @@ def digest(value: object) -> str:
 
 def library_versions() -> dict[str, str]:
     """Return major.minor of the libraries whose arithmetic enters every number."""
-    return {name: ".".join(version(name).split(".")[:2]) for name in ("torch", "transformers")}
+    return {name: _major_minor(name) for name in ("torch", "transformers")}
+
+
+@cache
+def _major_minor(name: str) -> str:
+    return ".".join(version(name).split(".")[:2])  # parses the package's metadata, and every node asks
 
 
 def plain(recipe: Any, *, without: Iterable[str] = ()) -> dict[str, Any]:

@@ -1,0 +1,128 @@
+"""What this machine can do at most: matrix products per precision and thread count, memory traffic, and what it is."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final
+
+import torch
+
+from ctbench.device import has_fast_bf16
+
+SIZES: Final = (1024, 2048)
+GPU_SIZES: Final = (4096, 8192)
+BANDWIDTH_MEGABYTES: Final = 256
+LIBRARIES: Final = ("torch", "transformers", "accelerate", "numpy")
+
+
+def num_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def describe() -> dict[str, Any]:
+    """Return hardware and versions; no name of a host or a user is among them."""
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    return {
+        "processor": _processor(),
+        "cores": num_cores(),
+        "memory_gib": _memory_gib(),
+        "fast_bf16": has_fast_bf16(),
+        "gpu": gpu,
+        "system": platform.system(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in LIBRARIES},
+    }
+
+
+def measure(precisions: list[str], threads: list[int], *, seconds: float = 0.5) -> dict[str, Any]:
+    """Measure the peaks.
+
+    Args:
+        precisions: "fp32", "bf16".
+        threads: CPU thread counts.
+        seconds: time spent on each size of matrix; the best repetition counts.
+
+    Returns:
+        `matmul`, rows with device, precision, threads and gflops; `bandwidth`, rows with gigabytes_per_second.
+    """
+    before = torch.get_num_threads()
+    try:
+        matmul, bandwidth = [], []
+        for count in threads:
+            torch.set_num_threads(count)
+            for precision in precisions:
+                gflops = matmul_gflops(precision, "cpu", SIZES, seconds=seconds)
+                matmul.append({"device": "cpu", "precision": precision, "threads": count, "gflops": gflops})
+            bandwidth.append({"device": "cpu", "threads": count, "gigabytes_per_second": copy_speed("cpu", seconds)})
+    finally:
+        torch.set_num_threads(before)
+    if torch.cuda.is_available():
+        for precision in precisions:
+            gflops = matmul_gflops(precision, "cuda", GPU_SIZES, seconds=seconds)
+            matmul.append({"device": "cuda", "precision": precision, "threads": None, "gflops": gflops})
+        bandwidth.append({"device": "cuda", "threads": None, "gigabytes_per_second": copy_speed("cuda", seconds)})
+    return {"matmul": matmul, "bandwidth": bandwidth}
+
+
+def matmul_gflops(precision: str, device: str, sizes: tuple[int, ...], *, seconds: float) -> float:
+    """Return the best speed of square matrix products, in GFLOP/s."""
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    best = 0.0
+    for size in sizes:
+        a, b = torch.randn(2, size, size, device=device).to(dtype)
+        out = torch.empty_like(a)
+        taken = best_seconds(lambda a=a, b=b, out=out: torch.mm(a, b, out=out), device, seconds)  # type: ignore[misc]  # bound early
+        best = max(best, 2.0 * size**3 / taken / 1e9)
+    return best
+
+
+def copy_speed(device: str, seconds: float) -> float:
+    """Return the best speed of copying a large tensor, bytes read plus bytes written, in GB/s."""
+    source = torch.ones(BANDWIDTH_MEGABYTES * 2**20 // 4, device=device)
+    target = torch.empty_like(source)
+    taken = best_seconds(lambda: target.copy_(source), device, seconds)
+    return 2.0 * source.numel() * 4 / taken / 1e9
+
+
+def best_seconds(work: Callable[[], object], device: str, seconds: float) -> float:
+    """Return the shortest time of `work`, repeated for `seconds` after one repetition to warm up."""
+    best, end = float("inf"), time.perf_counter() + seconds
+    work()
+    while True:
+        synchronize(device)
+        started = time.perf_counter()
+        work()
+        synchronize(device)
+        now = time.perf_counter()
+        best = min(best, now - started)
+        if now >= end:
+            return best
+
+
+def synchronize(device: str) -> None:
+    """Wait for what was given to a GPU; nothing to wait for on a CPU."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def _processor() -> str:
+    try:
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass
+    return platform.processor() or platform.machine()
+
+
+def _memory_gib() -> float | None:
+    try:
+        return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1)
+    except (ValueError, OSError, AttributeError):
+        return None
