@@ -77,7 +77,14 @@ SHAPES: Final[Mapping[str, Shape]] = {
         Shape(name="tiny", family="bert", layers=2, width=128, heads=2, vocabulary=2_000, length=64, batch=32),
         Shape(name="22m", family="bert", layers=6, width=384, heads=12, vocabulary=30_522, length=128, batch=16),
         Shape(
-            name="roberta-base", family="roberta", layers=12, width=768, heads=12, vocabulary=50_265, length=128, batch=64
+            name="roberta-base",
+            family="roberta",
+            layers=12,
+            width=768,
+            heads=12,
+            vocabulary=50_265,
+            length=128,
+            batch=64,
         ),
         Shape(
             name="roberta-base-512",
