@@ -141,6 +141,7 @@ def _cost(run: Run, stages: list[dict[str, Any]], cells: list[dict[str, Any]], p
         "tokens": sum(stage["tokens"] for stage in stages),
         "forward_tokens": sum(stage["forward_tokens"] for stage in stages),
         "seconds": sum(stage["seconds"] for stage in stages),
+        "cpu_seconds": sum(stage["cpu_seconds"] for stage in stages),
         "peak_memory_bytes": max((stage["peak_memory_bytes"] for stage in stages), default=None),
         "added_parameters": max((stage["added_parameters"] for stage in stages), default=0)
         + (len(kept) - 1) * parameters,

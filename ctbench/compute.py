@@ -58,7 +58,7 @@ class Workshop:
         self._bases: dict[str, tuple[Backbone, dict[str, Tensor]]] = {}
         self._corpora: dict[tuple[str, str], Corpus] = {}
         self._tasks: dict[tuple[str, str], TaskData] = {}
-        self._states: dict[str, dict[str, Tensor]] = {}
+        self._methods: dict[str, Method] = {}
 
     def compute(self, spec: Spec, report: Report | None = None) -> bool:
         """Compute a node unless the store has it.
@@ -200,10 +200,13 @@ class Workshop:
         how, wanted = spec["how"], spec["identity"]["method"]
         if how["method"] is None:
             return Method()
-        plugin = find_plugin("method", how["method"])
-        if source_digest(plugin) != wanted["digest"]:
-            raise BadPlugin(f"method '{plugin.name}' was edited while it ran; run it again")
-        return configure(load_class(plugin), plugin.name, wanted["settings"])
+        key = digest(wanted)
+        if key not in self._methods:
+            plugin = find_plugin("method", how["method"])
+            if source_digest(plugin) != wanted["digest"]:
+                raise BadPlugin(f"method '{plugin.name}' was edited while it ran; run it again")
+            self._methods[key] = configure(load_class(plugin), plugin.name, wanted["settings"])
+        return self._methods[key]
 
     def _base(self, how: Spec) -> tuple[Backbone, dict[str, Tensor]]:
         """Return the untouched LM, to be copied and never to be trained, with its state."""

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-
-from ctbench.errors import BadConfig
 
 
 def device() -> torch.device:
@@ -17,32 +16,6 @@ def device() -> torch.device:
     from accelerate import PartialState
 
     return torch.device(PartialState().device)
-
-
-def resolve_precision(precision: str) -> str:
-    """Turn "auto" into what this machine multiplies fast: "bf16" where the hardware has it, else "fp32".
-
-    Raises:
-        BadConfig: an unknown precision.
-    """
-    if precision in ("fp32", "bf16"):
-        return precision
-    if precision != "auto":
-        raise BadConfig(f"precision is '{precision}'; allowed: fp32, bf16, auto")
-    return "bf16" if has_fast_bf16() else "fp32"
-
-
-def has_fast_bf16() -> bool:
-    """Return whether bf16 is faster here than fp32: without units for it, it is many times slower."""
-    return torch.cuda.is_bf16_supported() if torch.cuda.is_available() else _cpu_has_bf16()
-
-
-def _cpu_has_bf16() -> bool:
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
-    except OSError:
-        return False
-    return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
 def autocast(precision: str, where: torch.device) -> contextlib.AbstractContextManager[object]:
@@ -86,3 +59,26 @@ def peak_memory_bytes() -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return (peak if sys.platform == "darwin" else peak * 1024) + on_device
+
+
+class Stopwatch:
+    """Wall time, and the time that the cores of this process worked, since it was made.
+
+    Args:
+        seconds: wall time that counts as passed already.
+        cpu_seconds: time of the cores that counts as passed already.
+    """
+
+    def __init__(self, *, seconds: float = 0.0, cpu_seconds: float = 0.0) -> None:
+        self._wall = time.perf_counter() - seconds
+        self._cpu = time.process_time() - cpu_seconds
+
+    @property
+    def seconds(self) -> float:
+        """Wall time so far."""
+        return time.perf_counter() - self._wall
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Time of the cores so far; other processes on the machine hardly change it."""
+        return time.process_time() - self._cpu

@@ -17,6 +17,7 @@ from ctbench.loading import backbone_digest
 from ctbench.method import configure
 from ctbench.plan import BASE, Plan
 from ctbench.plugins import find_plugin, get_stream, load_class, source_digest
+from ctbench.precision import resolve_precision
 
 TINY = "tiny"
 """The one backbone that is made here: from the stream's general text."""
@@ -35,8 +36,6 @@ class Expander:
     """
 
     def __init__(self, job: Job) -> None:
-        from ctbench.device import resolve_precision
-
         self.job = job
         self.plugin = find_plugin("method", job.method)
         own = get_stream(job.stream, recipe=job.recipe, settings=job.settings)

@@ -14,7 +14,7 @@ from torch import Tensor
 from ctbench.backbone import Backbone
 from ctbench.data.stream import PretrainRecipe
 from ctbench.data.tokens import Blocks
-from ctbench.device import autocast, isolated, peak_memory_bytes, reset_peak_memory
+from ctbench.device import Stopwatch, autocast, isolated, peak_memory_bytes, reset_peak_memory
 from ctbench.memory import Tree, num_bytes
 from ctbench.method import Method
 from ctbench.stage import Stage
@@ -43,6 +43,7 @@ class Progress:
     forward_tokens: int = 0
     has_teacher: bool = False
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
 
 
 def learning_rate(recipe: PretrainRecipe, step: int, num_steps: int) -> float:
@@ -119,7 +120,7 @@ class Trainer:
         self.optimizer = make_optimizer(self.named.values(), lr=recipe.lr, weight_decay=recipe.weight_decay)
         self.log: dict[str, list[float]] = {}
         self._forward_tokens = 0
-        self._seconds = 0.0
+        self._watch = Stopwatch()
         self._sums: dict[str, Tensor] = {}
 
     def run(
@@ -141,7 +142,8 @@ class Trainer:
         Returns:
             The record of the stage: losses, notes and cost.
         """
-        stage, started = self.stage, time.perf_counter()
+        stage = self.stage
+        self._watch = Stopwatch()
         reset_peak_memory()
         with isolated(threads=self.recipe.threads):
             if progress is None:
@@ -159,12 +161,12 @@ class Trainer:
                 if report is not None:
                     report(step + 1, stage.num_steps, loss)
                 if save is not None and step + 1 < stage.num_steps and time.perf_counter() - saved >= save_seconds:
-                    save(self._progress(step + 1, started))
+                    save(self._progress(step + 1))
                     saved = time.perf_counter()
             stage.finish()
             self.optimizer.zero_grad(set_to_none=True)
             self.method.end(stage)
-        return self._record(started)
+        return self._record()
 
     def _update(self, step: int) -> None:
         stage, recipe = self.stage, self.recipe
@@ -193,7 +195,7 @@ class Trainer:
         self._sums = {}
         return means["loss"]
 
-    def _progress(self, step: int, started: float) -> Progress:
+    def _progress(self, step: int) -> Progress:
         moments = {
             f"{key}/{name}": value
             for name, parameter in self.named.items()
@@ -209,7 +211,8 @@ class Trainer:
             num_extra=self.stage.num_extra,
             forward_tokens=self._count(),
             has_teacher=self.stage.has_teacher,
-            seconds=self._seconds + time.perf_counter() - started,
+            seconds=self._watch.seconds,
+            cpu_seconds=self._watch.cpu_seconds,
         )
 
     def _restore(self, progress: Progress) -> None:
@@ -229,13 +232,13 @@ class Trainer:
         stage.num_extra = progress.num_extra
         self.log = {name: list(values) for name, values in progress.log.items()}
         self._forward_tokens = progress.forward_tokens
-        self._seconds = progress.seconds
+        self._watch = Stopwatch(seconds=progress.seconds, cpu_seconds=progress.cpu_seconds)
 
     def _count(self) -> int:
         teacher = self.stage.teacher.forward_tokens if self.stage.has_teacher else 0
         return self._forward_tokens + self.stage.backbone.forward_tokens + teacher
 
-    def _record(self, started: float) -> dict[str, Any]:
+    def _record(self) -> dict[str, Any]:
         stage = self.stage
         return {
             "domains": list(stage.domains),
@@ -244,7 +247,8 @@ class Trainer:
             "notes": stage.notes,
             "tokens": stage.num_steps * self.recipe.batch * self.recipe.length,
             "forward_tokens": self._count(),
-            "seconds": self._seconds + time.perf_counter() - started,
+            "seconds": self._watch.seconds,
+            "cpu_seconds": self._watch.cpu_seconds,
             "peak_memory_bytes": peak_memory_bytes(),
             "trained_parameters": sum(parameter.numel() for parameter in self.named.values()),
             "stored_bytes": num_bytes(stage.memory),

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import torch
 
-from ctbench.device import has_fast_bf16
+from ctbench.precision import has_fast_bf16
 
 SIZES: Final = (1024, 2048)
 GPU_SIZES: Final = (4096, 8192)
