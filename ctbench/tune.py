@@ -213,7 +213,7 @@ class _Search:
                     "backbone_digest": expander.backbone,
                     "recipe": stream.recipe.name,
                     "protocol": expander.protocol,
-                    "changed": {key: expander.job.settings[key] for key in stream.changed},
+                    "changed": {key: text for key, text in expander.job.settings.items() if key in stream.changed},
                 },
                 "method": method_record(self.runs[0][0]),
                 "file": f"{plugin.path.parent.name}/{plugin.path.name}" if plugin.registered else plugin.path.name,
