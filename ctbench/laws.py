@@ -250,7 +250,8 @@ def _total(trial: Trial, stream: Stream) -> int:
     return _reported(built, trial.world.base) + max(0, len(plan.kept) - 1) * trained
 
 
-def _sentence(law: Law) -> str:
+def sentence(law: Law) -> str:
+    """Return what a law says, the first sentence of its docstring."""
     return (law.__doc__ or "").partition("\n")[0].rstrip(".")
 
 
@@ -265,5 +266,5 @@ LAWS: Final[Mapping[str, Law]] = {
 }
 _SAYS: Final[Mapping[str, str]] = {
     RUNS: "its stages and cells run",
-    **{name: _sentence(law) for name, law in LAWS.items()},
+    **{name: sentence(law) for name, law in LAWS.items()},
 }

@@ -21,12 +21,12 @@ from torch import Tensor
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from ctbench.backbone import Backbone, Batch
-from ctbench.compute import load_progress, save_progress
 from ctbench.data.stream import Stream
 from ctbench.device import isolated
 from ctbench.errors import CTBenchError
 from ctbench.memory import Tree, flatten
 from ctbench.method import Method, configure
+from ctbench.partial import load_progress, save_progress
 from ctbench.pretrain import Progress, Trainer
 from ctbench.stage import Stage
 from ctbench.store import Store

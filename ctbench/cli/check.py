@@ -35,9 +35,10 @@ def command(
     if kind == "stream":
         if settings:
             raise BadConfig(f"'{name}' is a stream, it takes no --set method.KEY")
-        inspection = importlib.import_module("ctbench.data.inspect").inspect_stream(get_stream(name))
+        stream = get_stream(name)
+        inspection = importlib.import_module("ctbench.data.inspect").inspect_stream(stream)
         importlib.import_module("ctbench.cli.inspect").show_inspection(inspection, as_json=as_json)
-        return
+        raise typer.Exit(1 if inspection.problems else 0)
     plugin = find_plugin("method", name)
     from ctbench.laws import check_method
 
