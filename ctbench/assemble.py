@@ -67,7 +67,7 @@ def assemble(run: Run, expander: Expander, store: Store) -> Result:
             "control": _control(run, store),
             "metrics": metrics.all_metrics(matrix),
             "stages": stages,
-            "cost": _cost(run, stages, cells, any_loss["parameters"]),
+            "cost": _cost(run, stages, cells),
             "findings": [{"code": "note", "message": note} for note in any_loss["notes"]],
             "provenance": provenance(),
         }
@@ -133,9 +133,9 @@ def _stages(run: Run, store: Store) -> list[dict[str, Any]]:
     return found
 
 
-def _cost(run: Run, stages: list[dict[str, Any]], cells: list[dict[str, Any]], parameters: int) -> dict[str, Any]:
-    """Add up what the stages cost; a plan that ends in several LMs adds the others' parameters."""
-    kept = {source for source in run.plan.cells[-1] if source} - set(run.plan.parents) or {BASE}
+def _cost(run: Run, stages: list[dict[str, Any]], cells: list[dict[str, Any]]) -> dict[str, Any]:
+    """Add up what the stages cost; a plan that ends in several LMs adds what was trained for each of the others."""
+    trained = sorted(stages[source - 1]["trained_parameters"] for source in run.plan.kept)
     seconds = {cell["key"]: cell["seconds"] for cell in cells}
     return {
         "tokens": sum(stage["tokens"] for stage in stages),
@@ -143,8 +143,7 @@ def _cost(run: Run, stages: list[dict[str, Any]], cells: list[dict[str, Any]], p
         "seconds": sum(stage["seconds"] for stage in stages),
         "cpu_seconds": sum(stage["cpu_seconds"] for stage in stages),
         "peak_memory_bytes": max((stage["peak_memory_bytes"] for stage in stages), default=None),
-        "added_parameters": max((stage["added_parameters"] for stage in stages), default=0)
-        + (len(kept) - 1) * parameters,
+        "added_parameters": max((stage["added_parameters"] for stage in stages), default=0) + sum(trained[:-1]),
         "stored_bytes": max((stage["stored_bytes"] for stage in stages), default=0),
         "cell_seconds": sum(seconds.values()),
     }

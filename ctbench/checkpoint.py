@@ -6,6 +6,7 @@ import hashlib
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 from ctbench.errors import BadConfig, BadData
 
@@ -62,16 +63,29 @@ def backbone_digest(name: str, *, revision: str | None = None, online: bool = Fa
     """
     folder = find_checkpoint(name, revision=revision, online=online)
     total = hashlib.sha256()
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise BadConfig(f"config.json of model '{name}' is no JSON: {error}") from None
-    kept = {key: value for key, value in config.items() if key not in _VOLATILE}
+    kept = {key: value for key, value in _config(folder, name).items() if key not in _VOLATILE}
     total.update(json.dumps(kept, sort_keys=True).encode())
     for path in [*_tokenizer_files(folder), *_weight_files(folder)]:
         with path.open("rb") as file:
             total.update(hashlib.file_digest(file, "sha256").digest())
     return total.hexdigest()
+
+
+def model_type(name: str, *, online: bool = False) -> str:
+    """Return the family of a checkpoint, as its configuration names it; empty where it names none.
+
+    Raises:
+        BadConfig: there is no such checkpoint, or its configuration cannot be read.
+    """
+    return str(_config(find_checkpoint(name, online=online), name).get("model_type", ""))
+
+
+def _config(folder: Path, name: str) -> dict[str, Any]:
+    try:
+        config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BadConfig(f"config.json of model '{name}' is no JSON: {error}") from None
+    return config
 
 
 def _weight_files(folder: Path) -> list[Path]:

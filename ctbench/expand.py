@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
+from ctbench.checkpoint import backbone_digest, model_type
 from ctbench.data.sources import fingerprint, task_fingerprint
 from ctbench.data.stream import PretrainRecipe, reorder
 from ctbench.errors import BadConfig
+from ctbench.families import require_family
 from ctbench.graph import Node, digest, plain
 from ctbench.job import Job, Run
-from ctbench.loading import backbone_digest
 from ctbench.method import configure
 from ctbench.plan import BASE, Plan
 from ctbench.plugins import find_plugin, get_stream, load_class, source_digest
@@ -43,6 +44,7 @@ class Expander:
         self.method = configure(load_class(self.plugin), self.plugin.name, dict(job.method_settings))
         self.plan = self.method.plan(self.stream)
         self.model = job.model or self.stream.recipe.model
+        self._check_family()
         self.precision = {
             "base": resolve_precision(self.stream.recipe.base.precision if self.stream.recipe.base else "fp32"),
             "pretrain": resolve_precision(self.stream.recipe.pretrain.precision),
@@ -71,6 +73,12 @@ class Expander:
         other.method = configure(load_class(self.plugin), self.plugin.name, method_settings)
         other.plan = other.method.plan(self.stream)
         return other
+
+    def _check_family(self) -> None:
+        """Refuse a method that reads the parts of a model whose module names are not known (those of tiny are)."""
+        if type(self.method).needs_parts and self.model != TINY:
+            family = model_type(self.model, online=self.job.online)
+            require_family(family, purpose=f"method {self.plugin.name}")
 
     @cached_property
     def data_digest(self) -> str:

@@ -73,20 +73,16 @@ class Reservoir:
     """A uniform sample of everything offered so far (Vitter 1985, algorithm R), kept as plain tensors in a tree.
 
     Args:
-        tree: where it lives; created there on first use under the keys `seen` (int) and `blocks` ([N, T] int32), and
-            any further columns offered with the blocks.
+        tree: where it lives, from the first offer on: `seen` (int), and `columns` by name, each with a row per place.
         capacity: blocks kept at most.
     """
 
     def __init__(self, tree: Tree, *, capacity: int) -> None:
         self.tree = tree
         self.capacity = capacity
-        tree.setdefault("seen", 0)
-        tree.setdefault("columns", {})
 
     def __len__(self) -> int:
-        columns = self.tree["columns"]
-        return min(self.tree["seen"], self.capacity) if columns else 0
+        return min(int(self.tree.get("seen", 0)), self.capacity)
 
     def offer(self, generator: np.random.Generator, **columns: Tensor) -> None:
         """Offer n rows; each ends up in the sample with the same probability, whenever it was offered.
@@ -95,7 +91,8 @@ class Reservoir:
             generator: decides what is kept.
             columns: tensors with n rows each, for example `blocks=[n, T]`; the same names at every call.
         """
-        kept: dict[str, Tensor] = self.tree["columns"]
+        self.tree.setdefault("seen", 0)
+        kept: dict[str, Tensor] = self.tree.setdefault("columns", {})
         rows = len(next(iter(columns.values())))
         for name, values in columns.items():
             if name not in kept:

@@ -51,6 +51,11 @@ class Plan:
         if any(source != BASE for source in self.cells[0]):
             raise BadPlugin("row 0 is the untouched LM: every cell of it must name BASE")
 
+    @property
+    def kept(self) -> frozenset[int]:
+        """The stages whose LMs the last row needs; what a later stage went on from lives in that stage's LM."""
+        return frozenset(source for source in self.cells[-1] if source) - set(self.parents)
+
 
 def sequential(names: Sequence[str]) -> Plan:
     """Return the plan of every method that trains one LM through the stream.

@@ -25,6 +25,20 @@ def methods() -> str:
     return "\n".join(lines) + "\n"
 
 
+def mine() -> str:
+    """Return the method that `ctbench new` writes."""
+    from ctbench.new import method_text
+
+    return f"```python\n{method_text('mine')}```\n"
+
+
+def laws() -> str:
+    """Return the rows of the table of laws."""
+    from ctbench.laws import LAWS, sentence
+
+    return "".join(f"| {name} | {sentence(law)} |\n" for name, law in LAWS.items())
+
+
 def leaderboard() -> str:
     """Return the leaderboards of the committed results."""
     command = [sys.executable, "-m", "ctbench", "compare", "--format", "markdown", "--results", str(ROOT / "results")]
@@ -33,7 +47,7 @@ def leaderboard() -> str:
 
 def generated(text: str) -> str:
     """Return the README with its generated parts made anew."""
-    makers = {"methods": methods, "leaderboard": leaderboard}
+    makers = {"methods": methods, "mine": mine, "laws": laws, "leaderboard": leaderboard}
     return _BLOCK.sub(lambda found: f"{found[1]}{makers[found[2]]()}{found[3]}", text)
 
 

@@ -1,13 +1,15 @@
 from __future__ import annotations
 
+import json
 import re
+import shlex
 import tomllib
 from types import ModuleType
 
 from readme import README, generated
 from small_streams import write_stream
 
-from ctbench.plugins import get_method
+from ctbench.cli import main
 
 
 def blocks(language):
@@ -20,10 +22,36 @@ def test_generated_parts_have_not_drifted():
     assert generated(text) == text, "run: python tests/readme.py"
 
 
-def test_the_method_of_the_readme_loads(tmp_path):
-    block = next(code for code in blocks("python") if "class" in code)
-    (tmp_path / "mine.py").write_text(block, encoding="utf-8")
-    assert get_method(str(tmp_path / "mine.py"), weight=1).settings() == {"weight": 1.0}
+QUICK = {
+    "language.num_domains": "2",
+    "language.num_documents": "100",
+    "language.num_general_documents": "100",
+    "language.num_held_out": "20",
+    "language.num_train": "16",
+    "language.num_validation": "0",
+    "language.num_test": "20",
+    "base.tokens": "2048",
+    "pretrain.tokens": "2048",
+    "finetune.epochs": "1",
+    "finetune.seeds": "0",
+}
+
+
+def test_the_tutorial_leads_from_nothing_to_a_row_of_the_leaderboard(tmp_path, monkeypatch, capsys):
+    """Its commands as they stand, `run` with a small budget."""
+    block = next(code for code in blocks("console") if "new method" in code)
+    commands = [shlex.split(line, comments=True)[1:] for line in block.splitlines()]
+    assert [command[0] for command in commands] == ["new", "check", "run", "run", "compare"]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CTBENCH_HOME", str(tmp_path / "home"))
+    budget = [arg for key, value in QUICK.items() for arg in ("--set", f"{key}={value}")]
+    for command in commands:
+        more = [*budget, "--workers", "0"] if command[0] == "run" else []
+        assert main([*command, *more]) == 0, (command, capsys.readouterr().err)
+    capsys.readouterr()
+    assert main([*commands[-1], "--json"]) == 0
+    (table,) = json.loads(capsys.readouterr().out)["tables"]
+    assert {row["method"] for row in table["rows"]} == {"mine", "naive"}
 
 
 def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):

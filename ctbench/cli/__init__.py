@@ -23,6 +23,8 @@ COMMANDS: Final = {
     "plot": "Draw matrices, curves and costs of the results.",
     "report": "Write all results as one HTML page.",
     "ls": "List methods, streams, models or runs.",
+    "check": "Check a method by the laws that all methods keep, or a stream and its data.",
+    "new": "Write a method or a stream to start from.",
 }
 
 

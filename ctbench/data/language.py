@@ -182,7 +182,7 @@ def _draw(generator: np.random.Generator, lexicon: Ids, classes: Ids) -> Ids:
 def _write(world: World, generator: np.random.Generator, second: Ids, content: Ids) -> Iterator[str]:
     """Write sentences from the second and third words of their clauses, both [n, clauses]."""
     first = world.functions[pick(generator, len(world.functions), content.shape)]
-    clauses = np.stack([first, second, content], axis=2).reshape(len(content), -1)
+    clauses = np.stack([first, second, content], axis=2).reshape(len(content), 3 * content.shape[1])
     return (" ".join(row) for row in world.words[clauses])
 
 

@@ -156,7 +156,7 @@ def _group_key(result: Result) -> tuple[object, ...]:
         result.protocol,
         backbone,
         result.precision,
-        result.not_comparable,
+        protocol_reasons(result),
     )
 
 

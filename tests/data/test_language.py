@@ -180,3 +180,9 @@ def test_unknown_domain_is_refused():
 def test_knobs_that_contradict_each_other_are_refused(knobs, wanted):
     with pytest.raises(ValueError, match=wanted):
         Language(**knobs)
+
+
+def test_no_validation_examples_leave_the_split_out():
+    language = Language(num_validation=0)
+    assert language_task(language, "domain", "domain-1", "validation") == []
+    assert len(language_task(language, "domain", "domain-1", "train")) == language.num_train

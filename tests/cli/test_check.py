@@ -1,0 +1,66 @@
+"""`ctbench check`: exit codes, the table, JSON, and what a name or a path means."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from small_streams import write_method
+
+from ctbench.cli import main
+from ctbench.cli.check import kind_of
+from ctbench.errors import UnknownName
+from ctbench.laws import LAWS
+
+PEEKS = """
+def adapt(self, backbone, stream, task, stage):
+    backbone.requires_grad_(task == stream.names[0])
+    return backbone
+"""
+
+
+def test_honest_method_gives_a_table_and_exit_code_0(capsys):
+    assert main(["check", "replay", "--set", "method.replay_fraction=0.5"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    for law in ("runs", *LAWS):
+        (line,) = (line for line in lines if line.strip().startswith(law))
+        assert line.strip().removeprefix(law).split()[0] == "holds"
+
+
+def test_dishonest_file_gives_one_line_and_exit_code_1(tmp_path, capsys):
+    assert main(["check", str(write_method(tmp_path, PEEKS)), "--json"]) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert report["method"] == "mine"
+    assert report["holds"] is False
+    broken = [law for law in report["laws"] if law["holds"] is not True]
+    assert [law["law"] for law in broken] == ["honesty"]
+    assert broken[0]["line"].startswith("adapt gives another LM when it is told task 'domain-2'")
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["check", "repley"], "did you mean 'replay'"),
+        (["check", "nowhere.py"], "no method file 'nowhere.py'"),
+        (["check", "nowhere.toml"], "nowhere.toml"),
+        (["check", "replay", "--set", "method.replay_fraction=2"], "from 0.0 to 1.0"),
+        (["check", "replay", "--set", "pretrain.lr=1"], "only settings of the method"),
+        (["check", "domain", "--set", "method.weight=1"], "is a stream"),
+        (["new", "methd", "mine"], "did you mean 'method'"),
+        (["new", "stream", "mine", "--package"], "--package is for methods"),
+    ],
+)
+def test_wrong_call_is_one_line_and_exit_code_2(args, words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(args) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert words in captured.err
+    assert not list(tmp_path.iterdir())
+
+
+def test_names_and_paths_tell_methods_from_streams():
+    assert [kind_of(name) for name in ("naive", "./a.py", "temporal", "./b.toml")] == ["method"] * 2 + ["stream"] * 2
+    with pytest.raises(UnknownName):
+        kind_of("nothing")

@@ -1,0 +1,104 @@
+"""Every discovered method keeps every law; what breaks a law is found, and by that law alone."""
+
+from __future__ import annotations
+
+import pytest
+from broken_methods import BREAKS
+
+from ctbench.errors import BadConfig, UnknownName
+from ctbench.laws import LAWS, RUNS, check_method, judge
+from ctbench.method import Method, hyper
+from ctbench.plugins import find_plugins, load_class
+from ctbench.world import tiny_world
+
+QUICK = {"das": {"importance_blocks": 8}, "ewc": {"num_examples": 4}}
+"""Settings that make a trial shorter and change nothing that a law looks at; a method without is tried as it is."""
+VARIANTS = [
+    ("adapters", {"per_domain": True, "cell_trains": "added"}),
+    ("das", {"importance_blocks": 8, "damps": "update", "contrast_weight": 0.0}),
+    ("ewc", {"num_examples": 4, "decay": 0.5}),
+    ("lora", {"per_domain": True, "cell_trains": "added"}),
+    ("prompts", {"deep": False, "cell_trains": "added"}),
+]
+
+
+@pytest.fixture(scope="module", params=["mlm", "clm"])
+def world(request):
+    with tiny_world(request.param) as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    with tiny_world("mlm") as made:
+        yield made
+
+
+def found(verdicts):
+    assert [verdict.law for verdict in verdicts] == [RUNS, *LAWS]
+    return {verdict.law: verdict.line for verdict in verdicts if not verdict.holds}
+
+
+@pytest.mark.parametrize("name", find_plugins("method"))
+def test_method_keeps_every_law(name, world):
+    cls = load_class(find_plugins("method")[name])
+    assert found(judge(cls, world, name, QUICK.get(name))) == {}
+
+
+@pytest.mark.parametrize(("name", "settings"), VARIANTS)
+def test_method_keeps_every_law_under_other_settings(name, settings, encoder):
+    assert found(judge(load_class(find_plugins("method")[name]), encoder, name, settings)) == {}
+
+
+@pytest.mark.parametrize(("law", "cls"), [(law, cls) for law, classes in BREAKS.items() for cls in classes])
+def test_broken_method_fails_exactly_its_law(law, cls, encoder):
+    verdicts = judge(cls, encoder)
+    assert [verdict.law for verdict in verdicts if verdict.holds is False] == [law]
+    line = next(verdict.line for verdict in verdicts if verdict.law == law)
+    assert "\n" not in line
+    assert len(line) < 250
+
+
+def test_every_law_has_a_method_that_breaks_it():
+    assert BREAKS.keys() == LAWS.keys()
+
+
+def test_resume_is_not_judged_where_two_equal_runs_differ(encoder):
+    verdicts = {verdict.law: verdict for verdict in judge(BREAKS["determinism"][0], encoder)}
+    assert verdicts["resume"].holds is None
+    assert "differ already" in verdicts["resume"].line
+
+
+class Raises(Method):
+    def end(self, stage):
+        raise KeyError("oops")
+
+
+class OnlyEncoders(Method):
+    weight: float = hyper(1.0, low=0.0)
+    """A weight."""
+
+    def build(self, backbone, stream):
+        if backbone.objective == "clm":
+            raise BadConfig("a masked LM is wanted")
+        return backbone
+
+
+def test_method_that_raises_is_one_line_with_the_place():
+    verdicts = check_method(Raises)
+    assert verdicts[0].holds is False
+    assert verdicts[0].line.startswith("stage 1: KeyError: 'oops' (test_laws.py:")
+    assert all(verdict.holds is None for verdict in verdicts[1:])
+
+
+def test_refusal_of_decoders_is_no_failure_and_is_shown():
+    verdicts = check_method(OnlyEncoders)
+    assert all(verdict.holds for verdict in verdicts)
+    assert "on a tiny decoder: refused: a masked LM is wanted" in verdicts[0].line
+
+
+def test_settings_are_refused_as_anywhere(encoder):
+    with pytest.raises(BadConfig, match=r"weight of mine is -1.0; allowed: a number of at least 0.0"):
+        judge(OnlyEncoders, encoder, "mine", {"weight": -1})
+    with pytest.raises(UnknownName, match="weight"):
+        judge(OnlyEncoders, encoder, "mine", {"wieght": 1})
