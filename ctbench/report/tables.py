@@ -79,6 +79,7 @@ def terminal(table: Table, *, width: int | None = None) -> Text:
             out.append_text(line).append("\n")
             if index == 0:
                 out.append("─" * (sum(widths[c] + 2 for c in block) - 2) + "\n", style="dim")
+    out.append("\n" if table.notes else "")
     for note in table.notes:
         out.append(_folded(note, width, "  ") + "\n")
     return out
@@ -87,7 +88,9 @@ def terminal(table: Table, *, width: int | None = None) -> Text:
 def _folded(text: str, width: int | None, indent: str) -> str:
     """Return one line of text, broken between words where it is longer than a terminal."""
     line = one_line(text)
-    return line if width is None else textwrap.fill(line, max(width, 20), subsequent_indent=indent)
+    return (
+        line if width is None else textwrap.fill(line, max(width, 20), subsequent_indent=indent, break_on_hyphens=False)
+    )
 
 
 def _marked(cell: Cell) -> str:
