@@ -23,8 +23,8 @@ format: $(STAMP)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-test-browser: $(STAMP)  ## the report page in a headless Chromium
-	$(BIN)/python -m pytest -m browser tests/browser
+test-browser: $(STAMP)  ## the report page in a headless Chromium, which must be there
+	CTBENCH_BROWSER=required $(BIN)/python -m pytest -m browser tests/browser
 
 reference: $(STAMP)  ## the committed results, resumable
 	$(BIN)/ctbench run --method naive --stream domain --seed 0..2 --control

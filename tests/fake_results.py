@@ -13,6 +13,9 @@ from ctbench.results import write_result
 from ctbench.schema import Result
 
 DOMAINS = ("harbour", "kitchen", "garden", "theatre", "station")
+MARKUP = "<img src=x onerror=document.title='owned'><script>document.title='owned'</script>"
+"""A name that would act in a page that does not escape it."""
+
 SKILLS = {"naive": (0.135, 0.05, 0.055), "replay": (0.125, 0.02, 0.045), "hyperprompt": (0.133, 0.03, 0.02)}
 """By method: what a stage gains, what each later stage forgets, what each stage costs unseen domains."""
 

@@ -40,7 +40,7 @@ def find(run: str, results: Path) -> list[Result]:
 
     if Path(run).is_file():
         return [read_result(run)]
-    if Path(run).is_dir():
+    if run and Path(run).is_dir():
         found = list(read_results(run, strict=True).results)
         if not found:
             raise MissingResult(f"no results in the folder '{run}'")

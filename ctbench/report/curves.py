@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -89,7 +89,10 @@ def draw_training(figure: Figure, entries: Sequence[Entry]) -> None:
         steps, _, starts = curves[0]
         mean = np.mean([losses[:length] for _, losses, _ in curves], axis=0)
         shape = look(index)
-        axis.plot(steps[:length], mean, color=shape.colour, linestyle=shape.dash, linewidth=1.4, label=entry.label)
+        every = max(1, length // 12)
+        marks: dict[str, Any] = {"marker": shape.marker, "markersize": 5, "markevery": (index % every, every)}
+        line: dict[str, Any] = {"color": shape.colour, "linestyle": shape.dash, "linewidth": 1.4}
+        axis.plot(steps[:length], mean, label=entry.label, **line, **marks)
     for number, start in enumerate(starts, start=1):
         axis.axvline(start, color=GREY, linewidth=0.8)
         axis.annotate(

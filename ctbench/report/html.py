@@ -20,7 +20,7 @@ from ctbench.report import charts, numbers
 from ctbench.report.compare import Comparison
 from ctbench.report.groups import Entry
 from ctbench.report.heatmaps import same_order
-from ctbench.report.leaderboard import TRAITS, Board, Row, shown_costs
+from ctbench.report.leaderboard import TRAITS, Board, Row, differences, shown_costs
 from ctbench.report.reproduce import command_line
 from ctbench.report.style import ink_on
 from ctbench.report.summary import row_names
@@ -242,8 +242,7 @@ def _data(board: Board, entries: Sequence[Entry]) -> dict[str, Any]:
 
 def _pair(one: Row, other: Row, metric: str, confidence: float) -> list[float | None]:
     """Return mean, limits and number of the paired differences of two rows."""
-    first, second = one.scores[metric].values, other.scores[metric].values
-    found = mean_interval([first[run] - second[run] for run in first if run in second], confidence=confidence)
+    found = mean_interval(differences(one.scores[metric], other.scores[metric]), confidence=confidence)
     return [None if math.isnan(value) else value for value in (found.mean, found.low, found.high)] + [found.n]
 
 

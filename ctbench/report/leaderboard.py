@@ -12,6 +12,7 @@ from ctbench.errors import BadConfig, UnknownName
 from ctbench.findings import find_across, known_findings
 from ctbench.metrics import compute, get_metric
 from ctbench.report.groups import UNREGISTERED_MARK, Entry, Group, Run
+from ctbench.report.numbers import percent
 from ctbench.statistics import Interval, PairedTest, Spread, mean_interval, paired_tests, ranks, standings, tell_apart
 
 DEFAULT_METRICS = ("anytime", "A_Acc", "O_Acc", "F_Acc", "FWT_all", "forgetting")
@@ -252,12 +253,21 @@ def find_entry(group: Group, name: str) -> Entry:
 
 
 def _differences(first: Entry, second: Entry, metric: str, question: Question) -> list[float]:
-    one, other = _score(first, metric, question).values, _score(second, metric, question).values
-    return [_sign(metric) * (one[run] - other[run]) for run in sorted(one) if run in other]
+    found = differences(_score(first, metric, question), _score(second, metric, question))
+    return [_sign(metric) * value for value in found]
+
+
+def differences(first: Score, second: Score) -> list[float]:
+    """Return first minus second over the runs they share; nothing where one of the means is refused or undefined."""
+    if math.isnan(first.mean) or math.isnan(second.mean):
+        return []
+    return [first.values[run] - second.values[run] for run in sorted(first.values) if run in second.values]
 
 
 def _notes(group: Group, rows: Sequence[Row]) -> Iterable[str]:
     yield from group.notes
+    if len({order for row in rows for order, _ in row.entry.results}) > 1:
+        yield "several orders of the domains: means over seeds first, then over orders"
     runs = {row.entry.label: set(row.entry.results) for row in rows}
     if len({frozenset(each) for each in runs.values()}) > 1:
         most = set.union(*runs.values())
@@ -276,12 +286,13 @@ def _notes(group: Group, rows: Sequence[Row]) -> Iterable[str]:
 
 def _references(group: Group) -> Iterable[str]:
     base = {(result.order, result.seed): float(result.matrix[0].mean()) for result in group.results}
-    yield f"row 0 (untouched LM), mean over tasks: {100 * float(np.mean(list(base.values()))):.1f}"
+    mean = percent(float(np.mean(list(base.values()))))
+    yield f"row 0 (untouched LM), mean over tasks: {mean} (n = {len(base)})"
     scores = [result.control.scores for result in group.results if result.control is not None]
     known = [float(np.mean([s for s in each if s is not None])) for each in scores if None not in each]
     if known:
         text = "control (the base trained on as many tokens of general text)"
-        yield f"{text}, mean over tasks: {100 * float(np.mean(known)):.1f} (n = {len(known)})"
+        yield f"{text}, mean over tasks: {percent(float(np.mean(known)))} (n = {len(known)})"
 
 
 def _sign(metric: str) -> int:

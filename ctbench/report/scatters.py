@@ -159,7 +159,6 @@ def _labels(figure: Figure, axis: Axes, places: Sequence[Place]) -> None:
             textcoords="offset points",
             ha="left" if spot[0] > 3 else "right" if spot[0] < -3 else "center",
             va="center",
-            color=place.colour,
             arrowprops=line if spot[2] > 15 else None,
             path_effects=[withStroke(linewidth=2.5, foreground="white")],
         )

@@ -75,7 +75,9 @@ def matrix_table(result: Result) -> Table:
             rows.append((Cell(text=name, dim=True), *(Cell(text=f"{numbers.percent(s)} ", dim=True) for s in scores)))
     notes = [f"off the leaderboard: {reason}" for reason in result.not_comparable]
     notes += [f"finding {finding.code}: {finding.message}" for finding in known_findings(result)]
-    notes = ["score in %, mean over fine-tuning seeds: [domain just learned], (domain not seen yet)", *notes]
+    num_seeds = len({cell.finetune_seed for cell in result.cells})
+    over = f"mean over {num_seeds} fine-tuning seeds" if num_seeds > 1 else "one fine-tuning seed"
+    notes = [f"score in %, {over}: [domain just learned], (domain not seen yet)", *notes]
     return Table(title=headline(result), columns=("row", *result.stream.domains), rows=tuple(rows), notes=tuple(notes))
 
 

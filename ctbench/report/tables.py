@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -61,7 +62,7 @@ def terminal(table: Table, *, width: int | None = None) -> Text:
     texts = [[_marked(cell) for cell in row] for row in table.rows]
     widths = [max(cell_len(text) for text in column) for column in zip(names, *texts, strict=True)]
     out = Text()
-    out.append(one_line(table.title) + "\n", style="bold")
+    out.append(_folded(table.title, width, "") + "\n", style="bold")
     for block in _blocks(widths, table.num_keys, width):
         out.append("\n")
         for index, row in enumerate([[Cell(text=name) for name in names], *table.rows]):
@@ -78,9 +79,18 @@ def terminal(table: Table, *, width: int | None = None) -> Text:
             out.append_text(line).append("\n")
             if index == 0:
                 out.append("─" * (sum(widths[c] + 2 for c in block) - 2) + "\n", style="dim")
+    out.append("\n" if table.notes else "")
     for note in table.notes:
-        out.append(one_line(note) + "\n")
+        out.append(_folded(note, width, "  ") + "\n")
     return out
+
+
+def _folded(text: str, width: int | None, indent: str) -> str:
+    """Return one line of text, broken between words where it is longer than a terminal."""
+    line = one_line(text)
+    return (
+        line if width is None else textwrap.fill(line, max(width, 20), subsequent_indent=indent, break_on_hyphens=False)
+    )
 
 
 def _marked(cell: Cell) -> str:

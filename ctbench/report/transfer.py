@@ -14,7 +14,7 @@ from ctbench.report import numbers
 from ctbench.report.groups import Entry, Group
 from ctbench.report.leaderboard import Question
 from ctbench.report.tables import Cell, Table
-from ctbench.report.views import group_record
+from ctbench.report.views import PARTIAL_MARK, group_record
 from ctbench.statistics import Interval, mean_interval
 
 
@@ -60,56 +60,105 @@ BLOCKS = (
 
 
 @dataclass(frozen=True, kw_only=True)
+class Change:
+    """One number of a transfer table: its interval over runs, and whether runs without the number were left out."""
+
+    interval: Interval
+    is_partial: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Line:
+    """One entry of a transfer table: a change for each domain, and one for the whole."""
+
+    entry: Entry
+    domains: tuple[Change, ...]
+    total: Change
+
+
+@dataclass(frozen=True, kw_only=True)
 class Transfer:
-    """One kind of transfer in one group: per entry an interval for each domain, and one for the whole."""
+    """One kind of transfer in one group."""
 
     group: Group
     block: Block
-    rows: tuple[tuple[str, tuple[Interval, ...], Interval], ...]
+    lines: tuple[Line, ...]
 
 
 def transfers(group: Group, question: Question) -> list[Transfer]:
     """Return the transfer tables of `group`, domains in the stream's own order whatever the order of a run."""
-    found = []
-    for block in BLOCKS:
-        rows = tuple((entry.label, *_intervals(entry, group, block, question)) for entry in group.entries)
-        found.append(Transfer(group=group, block=block, rows=rows))
-    return found
+    return [
+        Transfer(group=group, block=block, lines=tuple(_line(entry, group, block, question) for entry in group.entries))
+        for block in BLOCKS
+    ]
 
 
-def _intervals(entry: Entry, group: Group, block: Block, question: Question) -> tuple[tuple[Interval, ...], Interval]:
+def _line(entry: Entry, group: Group, block: Block, question: Question) -> Line:
     values: dict[str, list[float]] = {domain: [] for domain in group.domains}
-    totals = []
+    totals: list[float] = []
+    partial_totals: list[float] = []
     for result in entry.results.values():
-        is_undefined = is_joint(result.matrix)
-        each = np.full(result.num_tasks, math.nan) if is_undefined else block.function(result.matrix)
-        for domain, value in zip(result.stream.domains, each.tolist(), strict=True):
-            values.setdefault(domain, []).append(value)
-        totals.append(compute(block.total, result.matrix) if block.total else float(each.mean()))
-    domains = tuple(mean_interval(values[domain], confidence=question.confidence) for domain in group.domains)
-    return domains, mean_interval(totals, confidence=question.confidence)
+        # The first domain of a run has no forward transfer, the last one no backward transfer: nothing is missing there.
+        is_defined = ~np.isnan(block.function(np.zeros_like(result.matrix)))
+        if is_joint(result.matrix) or not is_defined.any():
+            continue
+        changes = block.function(result.matrix)
+        for domain, change in zip(np.array(result.stream.domains)[is_defined], changes[is_defined], strict=True):
+            values.setdefault(str(domain), []).append(float(change))
+        totals.append(_total(block, result.matrix, partial=False))
+        partial_totals.append(_total(block, result.matrix, partial=True))
+    return Line(
+        entry=entry,
+        domains=tuple(_change(values[domain], values[domain], question) for domain in group.domains),
+        total=_change(totals, partial_totals, question),
+    )
+
+
+def _total(block: Block, matrix: Array, *, partial: bool) -> float:
+    if block.total:
+        return compute(block.total, matrix, partial=partial)
+    changes = block.function(matrix)
+    kept = changes[~np.isnan(changes)] if partial else changes
+    return float(kept.mean()) if kept.size else math.nan
+
+
+def _change(values: list[float], partial_values: list[float], question: Question) -> Change:
+    """Return the mean over runs; where a run lacks the number it is refused, unless partial means are asked for."""
+    is_missing = any(math.isnan(value) for value in values)
+    usable = values if not is_missing else partial_values if question.partial else []
+    interval = mean_interval(usable, confidence=question.confidence)
+    return Change(interval=interval, is_partial=is_missing and interval.n > 0)
 
 
 def transfer_table(transfer: Transfer) -> Table:
     """Return one kind of transfer as a table for people."""
     block = transfer.block
-    rows = [
-        (Cell(text=label), *(_cell(found) for found in (*domains, total))) for label, domains, total in transfer.rows
-    ]
+    rows = []
+    for line in transfer.lines:
+        n = len(line.entry.results)
+        cells = [_cell(change, n) for change in (*line.domains, line.total)]
+        rows.append((Cell(text=line.entry.label), Cell(text=str(n)), *cells))
+    is_partial = any(change.is_partial for line in transfer.lines for change in (*line.domains, line.total))
+    marked = (f"{PARTIAL_MARK} partial: a mean over those runs that have all cells",) if is_partial else ()
     return Table(
         title=f"{block.name}: {block.definition} · {transfer.group.title}",
-        columns=("method", *transfer.group.domains, block.total or "mean"),
+        columns=("method", "n", *transfer.group.domains, block.total or "mean"),
         rows=tuple(rows),
         notes=(
-            "points, mean ± standard deviation over runs; R[0] is the fine-tuned untouched LM; "
-            f"{numbers.DASH}: not defined for this domain or plan",
+            "points, mean ± standard deviation over n runs; R[0] is the fine-tuned untouched LM; "
+            f"{numbers.DASH}: not defined for this domain or plan, or refused because a cell is missing",
+            *marked,
         ),
     )
 
 
-def _cell(found: Interval) -> Cell:
+def _cell(change: Change, n: int) -> Cell:
+    found = change.interval
+    if not found.n:
+        return Cell(text=numbers.DASH)
     spread = "" if math.isnan(found.deviation) else f" ± {numbers.percent(found.deviation)}"
-    return Cell(text=numbers.points(found.mean) + spread if found.n else numbers.DASH)
+    fewer = "" if found.n == n else f" (n = {found.n})"
+    return Cell(text=(PARTIAL_MARK if change.is_partial else "") + numbers.points(found.mean) + spread + fewer)
 
 
 def transfer_record(transfer: Transfer) -> dict[str, Any]:
@@ -121,30 +170,34 @@ def transfer_record(transfer: Transfer) -> dict[str, Any]:
         "total": transfer.block.total or "mean",
         "rows": [
             {
-                "label": label,
-                "domains": {d: _record(i) for d, i in zip(transfer.group.domains, domains, strict=True)},
-                "total": _record(total),
+                "label": line.entry.label,
+                "n": len(line.entry.results),
+                "domains": {d: _record(i) for d, i in zip(transfer.group.domains, line.domains, strict=True)},
+                "total": _record(line.total),
             }
-            for label, domains, total in transfer.rows
+            for line in transfer.lines
         ],
     }
 
 
-def _record(found: Interval) -> dict[str, Any]:
+def _record(change: Change) -> dict[str, Any]:
+    found = change.interval
     limits = {"mean": found.mean, "deviation": found.deviation, "low": found.low, "high": found.high}
-    return {name: None if math.isnan(value) else value for name, value in limits.items()} | {"n": found.n}
+    limits_or_none = {name: None if math.isnan(value) else value for name, value in limits.items()}
+    return {**limits_or_none, "n": found.n, "is_partial": change.is_partial}
 
 
 def transfer_rows(found: list[Transfer]) -> list[list[object]]:
     """Return the rows of a CSV file, one number with its spread a row."""
     rows: list[list[object]] = [
-        ["stream", "protocol", "transfer", "method", "domain", "mean", "deviation", "low", "high", "n"]
+        ["stream", "protocol", "transfer", "method", "domain", "mean", "deviation", "low", "high", "n", "partial"]
     ]
     for each in found:
         first = each.group.results[0]
-        for label, domains, total in each.rows:
-            named = [*zip(each.group.domains, domains, strict=True), (each.block.total or "mean", total)]
-            for name, i in named:
-                head = [first.stream.name, first.protocol, each.block.name, label, name]
-                rows.append([*head, i.mean, i.deviation, i.low, i.high, i.n])
+        for line in each.lines:
+            named = [*zip(each.group.domains, line.domains, strict=True), (each.block.total or "mean", line.total)]
+            for name, change in named:
+                i = change.interval
+                head = [first.stream.name, first.protocol, each.block.name, line.entry.label, name]
+                rows.append([*head, i.mean, i.deviation, i.low, i.high, i.n, change.is_partial])
     return rows

@@ -172,7 +172,8 @@ def _unreachable(board: Board, contrast: Contrast, factor: int) -> str:
     within = "" if contrast.is_planned or factor == 1 else f" among {factor} comparisons"
     level = f"{1 - board.question.confidence:.2g}"
     if n == 0:
-        return f"{numbers.DASH} no p-value: {contrast.first} and {contrast.second} share no run"
+        pair = f"{contrast.first} and {contrast.second}"
+        return f"{numbers.DASH} no p-value: {pair} share no run, or have no {contrast.metric} (undefined, or cells missing)"
     return f"{numbers.DASH} no p-value: {n} pairs{within} cannot go below p = {least}, so the level {level} is out of reach"
 
 

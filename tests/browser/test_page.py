@@ -1,0 +1,181 @@
+"""The report page in a real browser: it sorts, explains, compares, stays at home, and fits into a phone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_results import MARKUP
+
+pytestmark = pytest.mark.browser
+
+
+def texts(browser: Any, selector: str) -> list[str]:
+    script = "return Array.from(document.querySelectorAll(arguments[0])).map(e => e.textContent.trim())"
+    return list(browser.execute_script(script, selector))
+
+
+def column(browser: Any, name: str, group: str = "group0") -> list[str]:
+    """The texts of a column of the leaderboard from top to bottom, without intervals."""
+    script = """
+    const table = document.querySelector('#' + arguments[0] + ' table.leaderboard');
+    const heads = Array.from(table.tHead.rows[0].cells).map(e => e.textContent.trim());
+    const index = heads.findIndex(text => text === arguments[1] || text.startsWith(arguments[1] + ' '));
+    return Array.from(table.tBodies[0].rows).map(row => row.cells[index].firstChild.textContent.trim());
+    """
+    return list(browser.execute_script(script, group, name))
+
+
+def head(browser: Any, name: str) -> Any:
+    buttons = browser.find_elements("css selector", "#group0 table.leaderboard thead button")
+    return next(button for button in buttons if button.text.split(" ")[0] == name)
+
+
+def errors(browser: Any) -> list[str]:
+    return [entry["message"] for entry in browser.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")]
+
+
+def requests(browser: Any) -> list[str]:
+    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    sent = [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+    return [url for url in sent if not url.startswith("data:")]
+
+
+def number(text: str) -> float:
+    return float(text.split(" ")[0].replace("−", "-"))
+
+
+def test_columns_sort_by_number_and_by_name_in_both_directions(opened: Any) -> None:
+    for name in ("F_Acc", "forgetting"):
+        best_first = sorted(map(number, column(opened, name)), reverse=name == "F_Acc")
+        head(opened, name).click()
+        assert list(map(number, column(opened, name))) == best_first
+        head(opened, name).click()
+        assert list(map(number, column(opened, name))) == best_first[::-1]
+    head(opened, "method").click()
+    assert column(opened, "method") == ["hyperprompt", "naive", "replay"]
+    head(opened, "method").click()
+    assert column(opened, "method") == ["replay", "naive", "hyperprompt"]
+    sorted_heads = texts(opened, "#group0 th[aria-sort]")
+    assert [text.split(" ")[0] for text in sorted_heads] == ["method"]
+    assert errors(opened) == []
+
+
+def test_rows_stay_whole_when_they_are_sorted(opened: Any) -> None:
+    def rows() -> dict[str, tuple[str, ...]]:
+        names = ("F_Acc", "anytime", "tokens", "added")
+        cells = zip(*(column(opened, name) for name in names), strict=True)
+        return dict(zip(column(opened, "method"), cells, strict=True))
+
+    before = rows()
+    head(opened, "O_Acc").click()
+    assert rows() == before
+
+
+def test_columns_sort_by_keyboard(opened: Any) -> None:
+    head(opened, "forgetting").send_keys("\n")
+    values = list(map(number, column(opened, "forgetting")))
+    assert values == sorted(values)
+
+
+def test_no_error_is_logged_and_no_request_leaves_the_page(opened: Any, page: Path) -> None:
+    for button in opened.find_elements("css selector", "thead button"):
+        opened.execute_script("arguments[0].click()", button)
+    for summary in opened.find_elements("css selector", "details summary"):
+        opened.execute_script("arguments[0].click()", summary)
+    assert errors(opened) == []
+    assert set(requests(opened)) == {page.as_uri()}
+    assert opened.title.startswith("ctbench: ")
+
+
+def test_an_error_and_a_request_would_be_seen(opened: Any, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.html"
+    bad.write_text("<img src='missing.png'><script>nothing()</script>", encoding="utf-8")
+    opened.get(bad.as_uri())
+    assert any("nothing is not defined" in message for message in errors(opened))
+    assert (tmp_path / "missing.png").as_uri() in requests(opened)
+
+
+def test_markup_in_results_is_text(opened: Any) -> None:
+    assert opened.title != "owned"
+    assert MARKUP in column(opened, "method", "group1")
+    assert opened.execute_script("return document.images.length") == 0
+
+
+def test_a_cell_explains_itself_by_mouse_keyboard_and_touch(opened: Any) -> None:
+    from selenium.webdriver import ActionChains
+
+    cell = opened.find_element("css selector", "#group0 table.matrix tbody tr:nth-child(3) td.own")
+    tip = opened.find_element("id", "tip")
+    assert not tip.is_displayed()
+    opened.execute_script("arguments[0].scrollIntoView({block: 'center'})", cell)
+    ActionChains(opened).move_to_element(cell).perform()
+    assert tip.is_displayed()
+    assert tip.text.startswith("kitchen, after stage 2, just learned: ")
+    assert "(n = 3)" in tip.text
+    box, place = tip.rect, cell.rect
+    assert box["y"] + box["height"] <= place["y"] + 1 or box["y"] >= place["y"] + place["height"] - 1, (
+        "nothing is covered"
+    )
+    ActionChains(opened).send_keys("\ue00c").perform()
+    assert not tip.is_displayed()
+    opened.execute_script("arguments[0].focus()", cell)
+    assert tip.is_displayed()
+    opened.find_element("css selector", "h1").click()
+    assert not tip.is_displayed()
+    cell.click()
+    assert tip.is_displayed()
+
+
+def test_two_methods_are_compared(opened: Any) -> None:
+    from selenium.webdriver.support.select import Select
+
+    first, second = (Select(e) for e in opened.find_elements("css selector", "#group0 form.duel select"))
+    first.select_by_visible_text("hyperprompt")
+    second.select_by_visible_text("naive")
+    captions = texts(opened, "#group0 .duel-out caption")
+    assert captions == ["hyperprompt minus naive, points", "Paired differences over shared runs, points"]
+    lines = "document.querySelectorAll('#group0 .duel-out > div:nth-child(2) tbody tr')"
+    script = f"return Array.from({lines}).map(e => e.innerText)"
+    ours = opened.execute_script(script)
+    assert any(line.startswith("O_Acc") and "first better" in line for line in ours)
+    first.select_by_visible_text("naive")
+    second.select_by_visible_text("hyperprompt")
+    assert any(line.startswith("O_Acc") and "second better" in line for line in opened.execute_script(script))
+    second.select_by_visible_text("naive")
+    assert texts(opened, "#group0 .duel-out") == ["Choose two methods."]
+    assert errors(opened) == []
+
+
+def test_every_run_says_how_to_make_it_again(opened: Any) -> None:
+    commands = texts(opened, "#group0 details .command")
+    assert len(commands) == 9
+    assert "ctbench run --method replay --stream domain --model tiny --seed 2 --control" in commands
+    opened.find_element("css selector", "#group0 details summary").click()
+    shown = opened.find_element("css selector", "#group0 details").text
+    for text in ("Settings", "pretrain.tokens", "Cost of each stage", "Provenance", "torch 2.13.0"):
+        assert text in shown
+
+
+@pytest.mark.parametrize("width", [360, 768, 1300])
+def test_the_page_never_scrolls_sideways(opened: Any, width: int) -> None:
+    opened.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": 740, "deviceScaleFactor": 2, "mobile": width < 500},
+    )
+    try:
+        for summary in opened.find_elements("css selector", "details summary"):
+            opened.execute_script("arguments[0].click()", summary)
+        assert opened.execute_script("return window.innerWidth") == width
+        assert opened.execute_script("return document.documentElement.scrollWidth") <= width
+        small = "return Math.min(...Array.from(document.querySelectorAll('td, th, p, li, summary, dd'))"
+        assert opened.execute_script(small + ".map(e => parseFloat(getComputedStyle(e).fontSize)))") >= 11
+        table = opened.find_element("css selector", "#group0 .leaderboard")
+        holder = opened.find_element("css selector", "#group0 .scroll")
+        assert holder.rect["width"] <= width
+        if width == 360:
+            assert table.rect["width"] > width, "the table scrolls within its own frame"
+    finally:
+        opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
