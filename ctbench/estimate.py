@@ -126,7 +126,8 @@ def _from_store(kind: str, todo: list[Node], tokens: int, seen: list[dict[str, A
     per_token = [record["seconds"] / record["tokens"] for record in seen if "steps" in record]
     if not per_token:
         return None
-    return median(per_token) * (sum(map(_read_tokens, todo)) if kind == "loss" else tokens)
+    amount = sum(map(_read_tokens, todo)) if kind == "loss" else float(tokens)
+    return float(median(per_token)) * amount
 
 
 def _from_bench(todo: list[Node], speeds: Sequence[Mapping[str, Any]]) -> float | None:

@@ -180,7 +180,7 @@ def measure_cells(
     """
     counts = sorted({workers, 1}, reverse=True)
     nodes = write_cells(work, folder, count=workers + pairs * per_worker * sum(counts))
-    times: dict[str, list[float]] = {_label(count): [] for count in counts} | {"Trainer": []}
+    times: dict[str, list[float]] = {label: [] for label in (*map(_label, counts), "Trainer")}
     with warm_workers(workers, folder) as pool:
         seconds_of_cells(pool, [nodes.pop() for _ in pool])
         for number in range(pairs):

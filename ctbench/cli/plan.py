@@ -22,6 +22,8 @@ from ctbench.cli.options import (
     read_settings,
 )
 
+PLURALS = {"base": "bases", "stage": "stages", "loss": "losses", "cell": "cells"}
+
 
 def command(
     method: MethodOption,
@@ -75,6 +77,6 @@ def _print(rows: list[dict[str, Any]]) -> None:
         if row["source"] == "bench":
             seconds += ", judged by a bench of this machine"
         print(
-            f"{row['kind'] + 's':6} {row['total']:4} nodes, {row['cached']:4} cached, {row['missing']:4} missing: "
+            f"{PLURALS[row['kind']]:6} {row['total']:4} nodes, {row['cached']:4} cached, {row['missing']:4} missing: "
             f"{row['tokens']:,} tokens, {seconds}"
         )
