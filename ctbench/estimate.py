@@ -1,25 +1,41 @@
-"""How much a set of nodes would take, judged by the nodes of the same kind that the store has already."""
+"""How much a set of nodes would take, judged by the nodes of the same kind that the store has already.
+
+Where the store has none, the speeds that `ctbench bench` measured on this machine and left in the home folder serve.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, Final
 
+from ctbench.checkpoint import find_checkpoint
+from ctbench.errors import CTBenchError
 from ctbench.graph import Node
 from ctbench.store import Store
 
 KINDS = ("base", "stage", "loss", "cell")
 MAX_SAMPLES = 200
 """Records of the store that are looked at, at most."""
+TRAIN_OVER_EVALUATE: Final = 3.0
+"""A token costs this many times as much in training, forward and backward, as when it is only read."""
+TINY_LAYER_PARAMETERS: Final = 327_680
 
 
-def estimate(nodes: Iterable[Node], store: Store) -> list[dict[str, Any]]:
+def estimate(nodes: Iterable[Node], store: Store, *, speeds: Sequence[Mapping[str, Any]] = ()) -> list[dict[str, Any]]:
     """Return a row per kind of node: how many there are, are cached and missing, tokens to train on, and seconds.
 
-    Seconds are the median of the nodes of that kind in the store, scaled by tokens for bases and stages; None where
-    the store has none.
+    Seconds are the median of the nodes of that kind in the store, scaled by tokens for bases and stages; where the
+    store has none they come from `speeds`, and without those they are None. `source` says which: "store", "bench" or
+    None.
+
+    Args:
+        nodes: of the runs asked for, each once.
+        store: what is there already.
+        speeds: from `read_speeds`.
     """
     every = list(nodes)
     seen = _samples(store)
@@ -28,6 +44,9 @@ def estimate(nodes: Iterable[Node], store: Store) -> list[dict[str, Any]]:
         mine = [node for node in every if node.kind == kind]
         todo = [node for node in mine if not store.has(node.key)]
         tokens = sum(_num_tokens(node) for node in todo)
+        seconds, source = _from_store(kind, todo, tokens, seen), "store"
+        if seconds is None:
+            seconds, source = _from_bench(todo, speeds), "bench"
         rows.append(
             {
                 "kind": kind,
@@ -35,10 +54,52 @@ def estimate(nodes: Iterable[Node], store: Store) -> list[dict[str, Any]]:
                 "cached": len(mine) - len(todo),
                 "missing": len(todo),
                 "tokens": tokens,
-                "seconds": _seconds(kind, todo, tokens, seen),
+                "seconds": seconds,
+                "source": None if seconds is None or not todo else source,
             }
         )
     return rows
+
+
+def read_speeds(home: Path) -> list[dict[str, Any]]:
+    """Return what `write_speeds` left in the home folder; nothing, or nothing legible, is no speed."""
+    try:
+        found = json.loads((home / "speeds.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+    return found if isinstance(found, list) else []
+
+
+def write_speeds(home: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Keep measured speeds for `plan`; a newer speed of the same kind, size, precision and threads replaces an older.
+
+    Args:
+        home: `ctbench.store.home()`.
+        rows: `kind` "stage" or "cell", `layer_parameters`, `precision`, `threads`, and `seconds`: per token of a
+            stage, per example and epoch of a cell.
+    """
+
+    def name(row: Mapping[str, Any]) -> tuple[Any, ...]:
+        return tuple(row[key] for key in ("kind", "layer_parameters", "precision", "threads"))
+
+    kept = {name(row): row for row in [*read_speeds(home), *rows]}
+    home.mkdir(parents=True, exist_ok=True)
+    temporary = home / "speeds.json.tmp"
+    temporary.write_text(json.dumps(list(kept.values()), indent=1), encoding="utf-8")
+    temporary.replace(home / "speeds.json")
+
+
+def layer_parameters(model: str) -> int | None:
+    """Return about how many weights the layers of a model have, judged by its config.json; None if it is not there."""
+    if model == "tiny":
+        return TINY_LAYER_PARAMETERS
+    try:
+        config = json.loads((find_checkpoint(model, online=False) / "config.json").read_text(encoding="utf-8"))
+    except (CTBenchError, OSError, ValueError):
+        return None
+    width = next((config[key] for key in ("hidden_size", "n_embd", "dim", "d_model") if key in config), None)
+    layers = next((config[key] for key in ("num_hidden_layers", "n_layer", "n_layers") if key in config), None)
+    return 12 * int(layers) * int(width) ** 2 if width and layers else None
 
 
 def _num_tokens(node: Node) -> int:
@@ -51,16 +112,51 @@ def _num_tokens(node: Node) -> int:
     return 0
 
 
-def _seconds(kind: str, todo: list[Node], tokens: int, seen: list[dict[str, Any]]) -> float | None:
+def _read_tokens(node: Node) -> float:
+    """Tokens of a loss node, at most, counted as if they were trained on."""
+    return int(node.identity["recipe"]["held_out_tokens"]) * len(node.identity["domains"]) / TRAIN_OVER_EVALUATE
+
+
+def _from_store(kind: str, todo: list[Node], tokens: int, seen: list[dict[str, Any]]) -> float | None:
     if not todo:
         return 0.0
-    if kind in ("base", "stage"):
-        speeds = [record["seconds"] / record["tokens"] for record in seen if "steps" in record]
-        return tokens * median(speeds) if speeds else None
-    if kind == "loss":
-        return 0.0
-    times = [record["seconds"] for record in seen if "validation" in record]
-    return len(todo) * median(times) if times else None
+    if kind == "cell":
+        times = [record["seconds"] for record in seen if "validation" in record]
+        return len(todo) * median(times) if times else None
+    per_token = [record["seconds"] / record["tokens"] for record in seen if "steps" in record]
+    if not per_token:
+        return None
+    amount = sum(map(_read_tokens, todo)) if kind == "loss" else float(tokens)
+    return float(median(per_token)) * amount
+
+
+def _from_bench(todo: list[Node], speeds: Sequence[Mapping[str, Any]]) -> float | None:
+    total, sizes = 0.0, {model: layer_parameters(model) for model in {str(node.how["model"]) for node in todo}}
+    for node in todo:
+        size = sizes[str(node.how["model"])]
+        kind = "cell" if node.kind == "cell" else "stage"
+        near = _nearest(speeds, kind, size, str(node.identity["precision"]), int(node.how["threads"]))
+        if near is None or size is None:
+            return None
+        per_unit = float(near["seconds"]) * size / float(near["layer_parameters"])
+        if node.kind == "cell":
+            total += per_unit * float(near["examples"]) * int(node.identity["recipe"]["epochs"])
+        else:
+            total += per_unit * (_read_tokens(node) if node.kind == "loss" else _num_tokens(node))
+    return total
+
+
+def _nearest(
+    speeds: Sequence[Mapping[str, Any]], kind: str, size: int | None, precision: str, threads: int
+) -> Mapping[str, Any] | None:
+    """Return the speed of that precision measured on the model of the nearest size, then with the nearest threads."""
+    fitting = [row for row in speeds if row["kind"] == kind and row["precision"] == precision]
+    if not fitting or size is None:
+        return None
+    return min(
+        fitting,
+        key=lambda row: (abs(math.log(size / row["layer_parameters"])), abs(threads - row["threads"])),
+    )
 
 
 def _samples(store: Store) -> list[dict[str, Any]]:

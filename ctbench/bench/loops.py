@@ -129,7 +129,7 @@ def run_bare(work: Work) -> dict[str, Any]:
         order = generator.permutation(len(blocks))
         head = model.cls if shape.family == "bert" else model.lm_head
         backbone.train()
-        total, started = torch.zeros((), device=where), 0.0
+        total, started, num_places = torch.zeros((), device=where), 0.0, 0
         for step in range(steps):
             if step == work.warmup:
                 started = _now()
@@ -147,12 +147,13 @@ def run_bare(work: Work) -> dict[str, Any]:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             total += loss.detach()
+            num_places = len(batch.targets)
         seconds = _now() - started
     return _reading(
         seconds=seconds,
         steps=work.steps,
         tokens=work.steps * shape.tokens_per_step,
-        predicted_fraction=len(batch.targets) / shape.tokens_per_step,
+        predicted_fraction=num_places / shape.tokens_per_step,
         loss=float(total) / steps,
         peak=peak_memory_bytes(),
     )

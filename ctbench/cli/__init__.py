@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "compare": "Print leaderboards and transfer tables of the results.",
     "plot": "Draw matrices, curves and costs of the results.",
     "report": "Write all results as one HTML page.",
+    "bench": "Measure this machine and the engine beside the usual choices.",
     "ls": "List methods, streams, models or runs.",
     "check": "Check a method by the laws that all methods keep, or a stream and its data.",
     "new": "Write a method or a stream to start from.",

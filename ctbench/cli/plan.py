@@ -22,6 +22,8 @@ from ctbench.cli.options import (
     read_settings,
 )
 
+PLURALS = {"base": "bases", "stage": "stages", "loss": "losses", "cell": "cells"}
+
 
 def command(
     method: MethodOption,
@@ -60,9 +62,9 @@ def command(
         expander = Expander(job)
         for number in read_range(seed, "seed"):
             nodes += expander.run(number).nodes
-    from ctbench.estimate import estimate
+    from ctbench.estimate import estimate, read_speeds
 
-    rows = estimate({node.key: node for node in nodes}.values(), store)
+    rows = estimate({node.key: node for node in nodes}.values(), store, speeds=read_speeds(home()))
     if as_json:
         print(json.dumps(rows))
     else:
@@ -72,7 +74,9 @@ def command(
 def _print(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         seconds = "unknown" if row["seconds"] is None else f"about {row['seconds']:.0f} s on one worker"
+        if row["source"] == "bench":
+            seconds += ", judged by a bench of this machine"
         print(
-            f"{row['kind'] + 's':6} {row['total']:4} nodes, {row['cached']:4} cached, {row['missing']:4} missing: "
+            f"{PLURALS[row['kind']]:6} {row['total']:4} nodes, {row['cached']:4} cached, {row['missing']:4} missing: "
             f"{row['tokens']:,} tokens, {seconds}"
         )

@@ -1,0 +1,222 @@
+"""Cells: warm workers of the engine against one Trainer process per cell, whole process.
+
+A cell is 400 examples of 10 to 60 tokens for 10 epochs on the tiny shape, then 200 test examples. The engine's side is
+its real one: workers that are given specs, look up the store and write to it; they are warm, as they are in a run. The
+rival's side is what a script per cell does: start, load, tokenise, train, evaluate.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from ctbench.bench.rounds import ratio, spread
+from ctbench.bench.shapes import Shape, random_texts, save_checkpoint
+from ctbench.errors import RunFailed
+from ctbench.expand import Expander, Job
+from ctbench.graph import Node
+from ctbench.launch import worker_environment
+
+NUM_CLASSES: Final = 4
+SHORTEST: Final = 10
+LONGEST: Final = 60
+METHOD: Final = '"""Plain."""\nfrom ctbench import Method\nclass Plain(Method):\n    """Nothing but the LM loss."""\n'
+STREAM: Final = """
+kind = "domain"
+summary = "random text"
+[[domains]]
+name = "random"
+text = {{ source = "files", path = "text.txt" }}
+[domains.task]
+source = "files"
+train = "train.jsonl"
+test = "test.jsonl"
+[pretrain]
+tokens = 1_000
+batch = 2
+length = 16
+[finetune]
+epochs = {epochs}
+lr = 1e-4
+batch = 32
+max_length = 64
+precision = "{precision}"
+seeds = [{seeds}]
+threads = 1
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellWork:
+    """What a cell is made of.
+
+    Args:
+        shape: the model.
+        examples: training examples; half as many are scored.
+        epochs: passes over them.
+        precision: "fp32" or "bf16".
+    """
+
+    shape: Shape
+    examples: int = 400
+    epochs: int = 10
+    precision: str = "fp32"
+
+
+def write_cells(work: CellWork, folder: Path, *, count: int) -> list[Node]:
+    """Write model, task and stream into `folder` and return `count` nodes that differ by their seed alone."""
+    generator = np.random.Generator(np.random.PCG64(0))
+    for name, size in (("train", work.examples), ("test", work.examples // 2)):
+        lengths = generator.integers(SHORTEST - 2, LONGEST - 1, size=size).tolist()  # two special tokens come to them
+        texts = random_texts(work.shape.vocabulary, lengths, seed=size)
+        labels = generator.integers(NUM_CLASSES, size=size)
+        labels[:NUM_CLASSES] = np.arange(NUM_CLASSES)
+        lines = [
+            json.dumps({"text": text, "label": f"c{label}"}) for text, label in zip(texts, labels.tolist(), strict=True)
+        ]
+        (folder / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    text = "\n\n".join(random_texts(work.shape.vocabulary, [30] * 200, seed=1))
+    (folder / "text.txt").write_text(text, encoding="utf-8")
+    save_checkpoint(work.shape, folder / "model")
+    seeds = ", ".join(str(seed) for seed in range(count))
+    (folder / "stream.toml").write_text(
+        STREAM.format(epochs=work.epochs, precision=work.precision, seeds=seeds), encoding="utf-8"
+    )
+    (folder / "plain.py").write_text(METHOD, encoding="utf-8")
+    about = {"epochs": work.epochs, "precision": work.precision, "classes": NUM_CLASSES}
+    (folder / "trainer.json").write_text(json.dumps(about), encoding="utf-8")
+    job = Job(method=str(folder / "plain.py"), stream=str(folder / "stream.toml"), model=str(folder / "model"))
+    return [node for (source, _, _), node in Expander(job).run(0).cells.items() if source == 0]
+
+
+@contextlib.contextmanager
+def warm_workers(count: int, folder: Path) -> Iterator[list[subprocess.Popen[str]]]:
+    """Start workers of the engine on a store in `folder`; they end with the block."""
+    workers = []
+    try:
+        for _ in range(count):
+            workers.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", "ctbench.worker", str(folder / "store"), str(folder / "corpora")],
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                    encoding="utf-8",
+                    env=worker_environment(),
+                )
+            )
+        yield workers
+    finally:
+        for worker in workers:
+            assert worker.stdin is not None and worker.stdout is not None
+            worker.stdin.close()
+            worker.stdout.close()
+            worker.wait()
+
+
+def seconds_of_cells(workers: Sequence[subprocess.Popen[str]], nodes: Sequence[Node]) -> float:
+    """Return the wall time in which the workers compute the nodes, dealt out evenly.
+
+    Raises:
+        RunFailed: a worker failed or died.
+    """
+    started = time.perf_counter()
+    for index, node in enumerate(nodes):
+        pipe = workers[index % len(workers)].stdin
+        assert pipe is not None
+        pipe.write(json.dumps(node.spec()) + "\n")
+        pipe.flush()
+    for index in range(len(nodes)):
+        pipe = workers[index % len(workers)].stdout
+        assert pipe is not None
+        reply = json.loads(pipe.readline() or '{"what": "failed", "message": "the worker died"}')
+        if reply["what"] != "done":
+            raise RunFailed(f"bench, cell: {reply['message']}")
+    return time.perf_counter() - started
+
+
+def seconds_of_trainer(folder: Path, *, threads: int) -> float:
+    """Return the wall time of one Trainer process that does a cell with `threads`, from its start to its end.
+
+    Raises:
+        RunFailed: it failed, with the last line that it said.
+    """
+    started = time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, "-m", "ctbench.bench.trainer_cell", str(folder)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=worker_environment() | {"OMP_NUM_THREADS": str(threads)},
+    )
+    if done.returncode:
+        raise RunFailed(f"bench, cell of the Trainer: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
+    return time.perf_counter() - started
+
+
+def measure_cells(
+    work: CellWork, folder: Path, *, workers: int, per_worker: int, pairs: int, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Return cells per minute of `workers` warm one-thread workers, of one, and of a Trainer process per cell.
+
+    The Trainer has as many threads as there are workers, so both sides have the same cores.
+
+    Args:
+        work: the cell.
+        folder: empty, for model, data and store.
+        workers: how many workers the engine may use; 1 leaves the comparison of workers out.
+        per_worker: cells that each of them does in a round.
+        pairs: rounds.
+        say: told about every round.
+    """
+    counts = sorted({workers, 1}, reverse=True)
+    nodes = write_cells(work, folder, count=workers + pairs * per_worker * sum(counts))
+    times: dict[str, list[float]] = {label: [] for label in (*map(_label, counts), "Trainer")}
+    with warm_workers(workers, folder) as pool:
+        seconds_of_cells(pool, [nodes.pop() for _ in pool])
+        for number in range(pairs):
+            for count in counts if number % 2 == 0 else reversed(counts):
+                mine = [nodes.pop() for _ in range(per_worker * count)]
+                times[_label(count)].append(seconds_of_cells(pool[:count], mine) / len(mine))
+            times["Trainer"].append(seconds_of_trainer(folder, threads=workers))
+            say(f"round {number + 1} of {pairs}, s a cell: " + ", ".join(f"{k} {v[-1]:.2f}" for k, v in times.items()))
+    return summarise_cells(work, times, workers=workers)
+
+
+def summarise_cells(work: CellWork, times: dict[str, list[float]], *, workers: int) -> dict[str, Any]:
+    """Return the rows and ratios of seconds per cell; a ratio above 1 says that the first of the two is faster."""
+    many, one = _label(workers), _label(1)
+    compared = [(many, "Trainer"), *([(one, "Trainer"), (many, one)] if workers > 1 else [])]
+    return {
+        "shape": work.shape.name,
+        "layer_parameters": work.shape.layer_parameters,
+        "examples": work.examples,
+        "epochs": work.epochs,
+        "precision": work.precision,
+        "pairs": len(times["Trainer"]),
+        "sides": [
+            {
+                "label": label,
+                "workers": None if label == "Trainer" else workers if label == many else 1,
+                "seconds_per_cell": spread(found),
+                "cells_per_minute": spread([60.0 / seconds for seconds in found]),
+            }
+            for label, found in times.items()
+        ],
+        "ratios": [
+            {"label": label, "against": rival, **ratio(times[rival], times[label])} for label, rival in compared
+        ],
+    }
+
+
+def _label(count: int) -> str:
+    return "1 worker" if count == 1 else f"{count} workers"

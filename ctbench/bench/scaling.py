@@ -1,0 +1,214 @@
+"""The scaling study: time and memory against domains, corpus size, seeds and workers, as a table and a picture."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from ctbench.bench.cases import Case, run_case
+from ctbench.errors import BadConfig
+from ctbench.report.style import GREY, look, save, styled
+from ctbench.report.tables import Cell, Table, csv_text, markdown
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Axis:
+    """One direction in which a case grows.
+
+    Args:
+        name: the field of `Case`.
+        label: for people, with unit.
+        work: the column that says how much work a case is.
+        quick: values of the quick study; the first is the common case's.
+        full: values of the full one.
+    """
+
+    name: str
+    label: str
+    work: str
+    quick: tuple[float, ...]
+    full: tuple[float, ...]
+
+
+AXES: Final = (
+    Axis(name="domains", label="domains", work="tokens", quick=(2, 4), full=(2, 4, 8, 16)),
+    Axis(name="megabytes", label="corpus, MB", work="megabytes", quick=(1, 4), full=(1, 10, 100)),
+    Axis(name="seeds", label="seeds", work="tokens", quick=(1, 2), full=(1, 2, 4)),
+    Axis(name="workers", label="workers", work="tokens", quick=(1, 2), full=(1, 2, 4)),
+)
+COLUMNS: Final = ("axis", "value", "nodes", "tokens", "megabytes", "wall_seconds", "cpu_seconds", "peak_memory_bytes")
+
+Runner = Callable[[Case], Mapping[str, Any]]
+
+
+def measure_scaling(
+    *, quick: bool, say: Callable[[str], None], common: Case | None = None, run: Runner = run_case
+) -> dict[str, Any]:
+    """Run the common case, then grow it in one direction after another.
+
+    Args:
+        quick: few and small values.
+        say: told about every case.
+        common: the case that all directions start from.
+        run: runs a case.
+
+    Returns:
+        `machine`, `rows` (one a case and axis) and `growth` (one an axis).
+    """
+    from ctbench.bench.machine import describe
+
+    start = Case() if common is None else common
+    known: dict[Case, Mapping[str, Any]] = {}
+    rows: list[dict[str, Any]] = []
+    for axis in AXES:
+        for value in axis.quick if quick else axis.full:
+            case = replace(start, **{axis.name: value})  # type: ignore[arg-type]  # the axes name numbers alone
+            if case not in known:
+                say(f"{axis.label}: {value:g}")
+                known[case] = run(case)
+            rows.append({"axis": axis.name, "value": value, **known[case]})
+    return {
+        "kind": "scaling",
+        "schema": 1,
+        "ctbench": version("ctbench"),
+        "date": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "quick": quick,
+        "common": asdict(start),
+        "machine": describe(),
+        "rows": rows,
+        "growth": [summarise(axis, [row for row in rows if row["axis"] == axis.name]) for axis in AXES],
+    }
+
+
+def summarise(axis: Axis, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return how much the last case of an axis takes in units of the first: work, CPU time, wall time, memory.
+
+    `time_over_work` above 1 says that time grows faster than the work. `same_numbers` says whether all cases of the
+    axis have the same matrices, which they must where only the workers differ.
+    """
+    first, last = rows[0], rows[-1]
+    times = {key: last[key] / first[key] for key in ("cpu_seconds", "wall_seconds", "peak_memory_bytes")}
+    work = last[axis.work] / first[axis.work]
+    return {
+        "axis": axis.name,
+        "work": work,
+        **times,
+        "time_over_work": times["cpu_seconds"] / work,
+        "same_numbers": len({row["numbers"] for row in rows}) == 1,
+    }
+
+
+def keep_scaling(document: dict[str, Any], *, path: Path | None) -> list[Path]:
+    """Write the document to `path`, and beside it .md, .csv and .png; nothing without a path.
+
+    Raises:
+        BadConfig: a file cannot be written.
+    """
+    if path is None:
+        return []
+    rows = [[row[column] for column in COLUMNS] for row in document["rows"]]
+    texts = {
+        ".json": json.dumps(document, indent=1) + "\n",
+        ".csv": csv_text([COLUMNS, *rows]),
+        ".md": "\n".join(markdown(table) for table in scaling_tables(document)),
+    }
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        for suffix, text in texts.items():
+            path.with_suffix(suffix).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise BadConfig(f"'{path.name}' cannot be written ({error.strerror})") from None
+    return [*(path.with_suffix(suffix) for suffix in texts), draw_scaling(document, path.with_suffix(".png"))]
+
+
+def scaling_tables(document: dict[str, Any]) -> list[Table]:
+    """Return the cases, and how each axis grows."""
+    rows = [
+        (
+            row["axis"],
+            f"{row['value']:g}",
+            f"{row['nodes']:,}",
+            f"{row['tokens'] / 1e6:.2f}",
+            f"{row['megabytes']:.1f}",
+            f"{row['wall_seconds']:.1f}",
+            f"{row['cpu_seconds']:.1f}",
+            f"{row['peak_memory_bytes'] / 2**20:,.0f}",
+        )
+        for row in document["rows"]
+    ]
+    columns = ("axis", "value", "nodes", "M tokens", "MB", "wall s", "CPU s", "peak MiB")
+    growth = [
+        (
+            row["axis"],
+            *(f"{row[key]:.2f}" for key in ("work", "cpu_seconds", "wall_seconds", "peak_memory_bytes")),
+            "yes" if row["same_numbers"] else "no",
+        )
+        for row in document["growth"]
+    ]
+    names = ("axis", "work", "CPU time", "wall time", "peak memory", "same numbers")
+    machine = document["machine"]
+    note = f"{machine['processor']}, {machine['cores']} cores; the memory is that of the largest process"
+    return [
+        _table("scaling: cases", columns, rows, note),
+        _table("scaling: the last case in units of the first", names, growth, ""),
+    ]
+
+
+def _table(title: str, columns: tuple[str, ...], rows: Sequence[Sequence[str]], note: str) -> Table:
+    cells = tuple(tuple(Cell(text=text) for text in row) for row in rows)
+    return Table(title=title, columns=columns, rows=cells, num_keys=1, notes=(note,) if note else ())
+
+
+def draw_scaling(document: dict[str, Any], path: Path) -> Path:
+    """Draw time and memory against each axis and return the picture's path."""
+    from matplotlib.figure import Figure
+
+    with styled():
+        figure = Figure(figsize=(2.7 * len(AXES), 5.2), layout="constrained")
+        panels = figure.subplots(2, len(AXES), sharey="row", squeeze=False)
+        for column, axis in enumerate(AXES):
+            rows = [row for row in document["rows"] if row["axis"] == axis.name]
+            _draw_time(panels[0, column], rows, axis)
+            _draw_memory(panels[1, column], rows, axis)
+        panels[0, 0].set_ylabel("seconds")
+        panels[1, 0].set_ylabel("peak memory, MiB")
+        panels[0, 0].legend()
+    return save(figure, path)
+
+
+def _draw_time(panel: Axes, rows: Sequence[Mapping[str, Any]], axis: Axis) -> None:
+    values = [row["value"] for row in rows]
+    for index, (key, label) in enumerate((("cpu_seconds", "CPU time"), ("wall_seconds", "wall time"))):
+        style = look(index)
+        times = [row[key] for row in rows]
+        panel.plot(values, times, color=style.colour, linestyle=style.dash, marker=style.marker, label=label)
+    first = rows[0]
+    ideal = [first["cpu_seconds"] * row[axis.work] / first[axis.work] for row in rows]
+    panel.plot(values, ideal, color=GREY, linewidth=1, label="as the work")
+    _scale(panel, values)
+    panel.set_title(axis.label)
+
+
+def _draw_memory(panel: Axes, rows: Sequence[Mapping[str, Any]], axis: Axis) -> None:
+    values, style = [row["value"] for row in rows], look(2)
+    memory = [row["peak_memory_bytes"] / 2**20 for row in rows]
+    panel.plot(values, memory, color=style.colour, marker=style.marker)
+    _scale(panel, values)
+    panel.set_yscale("linear")
+    panel.set_ylim(bottom=0)
+    panel.set_xlabel(axis.label)
+
+
+def _scale(panel: Axes, values: Sequence[float]) -> None:
+    panel.set_xscale("log")
+    panel.set_yscale("log")
+    panel.set_xticks(list(values), [f"{value:g}" for value in values])
+    panel.minorticks_off()
