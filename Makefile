@@ -33,7 +33,7 @@ reference: $(STAMP)  ## the committed results, resumable
 	  $(BIN)/ctbench run --method $$method --stream $$stream --seed 0..2 || exit 1; done; done
 
 tune: $(STAMP)  ## the trials behind every method's defaults, on another language than the reported one; resumable
-	$(BIN)/ctbench tune --all --stream domain
+	$(BIN)/ctbench tune --all --stream domain --set language.num_domains=3 --set language.num_validation=1000
 
 readme: $(STAMP)  ## the generated parts of the README
 	$(BIN)/python tests/readme.py

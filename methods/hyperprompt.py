@@ -42,19 +42,19 @@ class Hyperprompt(Method):
 
     paper: ClassVar[str] = "arXiv:2310.13024"
 
-    prompt_length: int = hyper(4, low=0, high=256, tune=(2, 4, 8))
+    prompt_length: int = hyper(4, low=0, high=256)
     """P, vectors in front of the text; 0 leaves the prompt and both losses out."""
-    deep: bool = hyper(True, tune=(True, False))
+    deep: bool = hyper(True)
     """Whether every layer gets vectors of its own, or only the input."""
     num_components: int = hyper(16, low=1)
     """M, prompts that the hypernetwork mixes."""
     bottleneck: int = hyper(32, low=1)
     """Width of the hypernetwork's hidden layer."""
-    scale: float = hyper(0.5, low=0.0, tune=(0.1, 0.5, 1.0))
+    scale: float = hyper(0.5, low=0.0, tune=(0.5, 1.0, 2.0))
     """Standard deviation of the components at the start; large ones move the hidden states more."""
-    agree_weight: float = hyper(10.0, low=0.0, tune=(0.3, 1.0, 3.0, 10.0))
+    agree_weight: float = hyper(10.0, low=0.0, tune=(1.0, 3.0, 10.0, 30.0))
     """Weight of the agreement with the teacher; 0 is the ablation without it."""
-    disagree_weight: float = hyper(0.1, low=0.0, tune=(0.03, 0.1, 0.3))
+    disagree_weight: float = hyper(0.1, low=0.0, tune=(0.1, 0.3, 1.0))
     """Weight of the disagreement of the two prompts' hidden states; 0 is the ablation without it."""
     use_hypernetwork: bool = hyper(True)
     """False is the ablation with one learned prompt, the same for every text."""
