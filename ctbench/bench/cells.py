@@ -22,8 +22,9 @@ import numpy as np
 from ctbench.bench.rounds import ratio, spread
 from ctbench.bench.shapes import Shape, random_texts, save_checkpoint
 from ctbench.errors import RunFailed
-from ctbench.expand import Expander, Job
+from ctbench.expand import Expander
 from ctbench.graph import Node
+from ctbench.job import Job
 from ctbench.launch import worker_environment
 
 NUM_CLASSES: Final = 4

@@ -17,10 +17,10 @@ from ctbench.bench.rounds import Ask
 from ctbench.bench.shapes import Shape, find_shape
 from ctbench.bench.side import side_processes
 from ctbench.bench.training import measure_training, plan_sides
-from ctbench.device import has_fast_bf16
 from ctbench.errors import BadConfig, UnknownName
 from ctbench.estimate import write_speeds
 from ctbench.plugins import find_plugin
+from ctbench.precision import has_fast_bf16
 
 SCHEMA: Final = 1
 PRECISIONS: Final = ("fp32", "bf16")
