@@ -1,0 +1,68 @@
+"""Losses of every method in a tiny world, as they were when they were last meant to change.
+
+python tests/golden/test_losses.py    # writes losses.json anew; say in the changelog what moved and why
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+
+from ctbench.plugins import find_plugins, load_class
+from ctbench.trial import Trial
+from ctbench.world import tiny_world
+
+FILE = Path(__file__).with_name("losses.json")
+SETTINGS = {"das": {"importance_blocks": 8}, "ewc": {"num_examples": 4}}
+ACROSS_MACHINES = 1e-4
+"""Relative: other processors add up in another order."""
+
+
+def losses_of(name, world):
+    trial = Trial(load_class(find_plugins("method")[name]), world, name=name, settings=SETTINGS.get(name))
+    return [done.losses for done in trial.first]
+
+
+def all_losses():
+    found = {}
+    for objective in ("mlm", "clm"):
+        with tiny_world(objective) as world:
+            found[objective] = {name: losses_of(name, world) for name in find_plugins("method")}
+    return found
+
+
+@pytest.fixture(scope="module")
+def golden():
+    return json.loads(FILE.read_text(encoding="utf-8"))
+
+
+@pytest.fixture(scope="module", params=["mlm", "clm"])
+def world(request):
+    with tiny_world(request.param) as made:
+        yield made
+
+
+@pytest.mark.parametrize("name", find_plugins("method"))
+def test_losses_are_those_of_before(name, world, golden):
+    found, wanted = losses_of(name, world), golden[world.objective][name]
+    assert len(found) == len(wanted)
+    for stage, before in zip(found, wanted, strict=True):
+        assert stage.keys() == before.keys()
+        for term, values in before.items():
+            assert stage[term] == pytest.approx(values, rel=ACROSS_MACHINES, abs=1e-6), term
+
+
+def test_methods_differ_by_more_than_the_tolerance(golden):
+    last = {name: stages[-1]["loss"][-1] for name, stages in golden["mlm"].items() if name != "joint"}
+    same = [
+        other for other, loss in last.items() if other != "naive" and loss == pytest.approx(last["naive"], rel=1e-3)
+    ]
+    assert same == []
+
+
+if __name__ == "__main__":
+    FILE.write_text(json.dumps(all_losses(), indent=1) + "\n", encoding="utf-8")
+    sys.stdout.write(f"{FILE}\n")
