@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from broken_methods import BREAKS
+from method_helpers import QUICK
 
 from ctbench.errors import BadConfig, UnknownName
 from ctbench.laws import LAWS, RUNS, check_method, judge
@@ -11,8 +12,6 @@ from ctbench.method import Method, hyper
 from ctbench.plugins import find_plugins, load_class
 from ctbench.world import tiny_world
 
-QUICK = {"das": {"importance_blocks": 8}, "ewc": {"num_examples": 4}}
-"""Settings that make a trial shorter and change nothing that a law looks at; a method without is tried as it is."""
 VARIANTS = [
     ("adapters", {"per_domain": True, "cell_trains": "added"}),
     ("das", {"importance_blocks": 8, "damps": "update", "contrast_weight": 0.0}),
