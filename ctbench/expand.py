@@ -42,7 +42,7 @@ class Expander:
         own = get_stream(job.stream, recipe=job.recipe, settings=job.settings)
         self.stream = reorder(own, job.order, allow_temporal=job.allow_reorder)
         self.method = configure(load_class(self.plugin), self.plugin.name, dict(job.method_settings))
-        self.plan = self.method.plan(self.stream)
+        self.plan = self.method.plan(self.stream).fitting(self.stream.names)
         self.model = job.model or self.stream.recipe.model
         self._check_family()
         self.precision = {
@@ -71,7 +71,7 @@ class Expander:
         other = copy.copy(self)
         other.job = dataclasses.replace(self.job, method_settings=method_settings)
         other.method = configure(load_class(self.plugin), self.plugin.name, method_settings)
-        other.plan = other.method.plan(self.stream)
+        other.plan = other.method.plan(self.stream).fitting(self.stream.names)
         return other
 
     def _check_family(self) -> None:

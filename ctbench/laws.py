@@ -6,6 +6,7 @@ A law is a function from a trial to None, or to one line that says how it is bro
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -13,7 +14,7 @@ from typing import Any, Final, Literal
 from ctbench.backbone import Backbone
 from ctbench.data.stream import Stream
 from ctbench.errors import BadConfig, CTBenchError
-from ctbench.method import Method
+from ctbench.method import Method, configure
 from ctbench.trial import NotPlain, Trial, TrialFailed, difference, tree_difference
 from ctbench.world import World, tiny_world
 
@@ -64,9 +65,14 @@ def check_method(
 
 
 def judge(cls: type[Method], world: World, name: str = "", settings: Mapping[str, Any] | None = None) -> list[Verdict]:
-    """Judge a method in one world: first whether it runs, then every law."""
-    trial = Trial(cls, world, name=name, settings=settings)
+    """Judge a method in one world: first whether it runs, then every law.
+
+    Raises:
+        CTBenchError: settings that the method does not take.
+    """
+    configure(cls, name or cls.__name__.lower(), settings or {})
     try:
+        trial = Trial(cls, world, name=name, settings=settings)
         _run(trial)
     except NotPlain as error:
         verdicts = {law: Verdict(law=law, holds=None, line="not judged, the memory is not plain") for law in LAWS}
@@ -88,7 +94,10 @@ def judge(cls: type[Method], world: World, name: str = "", settings: Mapping[str
 
 def _run(trial: Trial) -> None:
     """Run all stages and one cell of the last row per domain."""
-    assert trial.first
+    for number, done in enumerate(trial.first, start=1):
+        for name, values in done.losses.items():
+            if not all(map(math.isfinite, values)):
+                raise TrialFailed(f"stage {number}: the loss term '{name}' is not finite")
     for source, task in zip(trial.plan.cells[-1], trial.world.stream.names, strict=True):
         if source:
             trial.features(trial.adapted(source, task))

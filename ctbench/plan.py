@@ -48,8 +48,25 @@ class Plan:
         strange = {source for row in self.cells for source in row} - known
         if strange:
             raise BadPlugin(f"cells name the stages {sorted(map(str, strange))}, which the plan does not have")
-        if any(source != BASE for source in self.cells[0]):
+        if not self.cells or any(source != BASE for source in self.cells[0]):
             raise BadPlugin("row 0 is the untouched LM: every cell of it must name BASE")
+
+    def fitting(self, names: Sequence[str]) -> Plan:
+        """Return the plan itself if it fits a stream of these domains.
+
+        Raises:
+            BadPlugin: another number of rows or columns, or a stage on a domain that the stream does not have.
+        """
+        shape = (len(self.cells), len(self.cells[0]))
+        if shape != (len(names) + 1, len(names)):
+            raise BadPlugin(
+                f"a plan's cells have {shape[0]} rows of {shape[1]}; {len(names)} domains need {len(names) + 1} "
+                f"rows of {len(names)}: the base, and the state after each stage"
+            )
+        strange = sorted({name for stage in self.stages for name in stage} - set(names))
+        if strange or not all(self.stages):
+            raise BadPlugin(f"a plan's stage trains on {strange or 'nothing'}; known: {', '.join(names)}")
+        return self
 
     @property
     def kept(self) -> frozenset[int]:

@@ -13,7 +13,7 @@ import importlib
 import importlib.util
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import lru_cache
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -249,7 +249,19 @@ def load_class(plugin: Plugin) -> type[Method]:
     cls = getattr(module, name)
     if not (isinstance(cls, type) and issubclass(cls, Method)):
         raise BadPlugin(f"{name} of {plugin.path.name} does not derive from ctbench.Method")
+    _check_literals(plugin, cls)
     return cls
+
+
+def _check_literals(plugin: Plugin, cls: type[Method]) -> None:
+    """Refuse a class that says something else than its source does to those who list it without importing."""
+    described = describe_method(plugin)
+    said = {name for name, holds in described.traits.items() if holds}
+    if described.paper != cls.paper or said != {name for name, holds in asdict(cls.traits).items() if holds}:
+        raise BadPlugin(
+            f"traits and paper of method '{plugin.name}' must be literals in the class, such as "
+            "traits = Traits(grows=True): they are listed without importing it"
+        )
 
 
 def _import_file(plugin: Plugin) -> Any:

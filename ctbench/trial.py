@@ -87,7 +87,8 @@ class Trial:
         self.world = world
         self.name = name or cls.__name__.lower()
         self.settings = dict(settings or {})
-        self.plan = self.method().plan(world.stream)
+        with self._explained("plan"):
+            self.plan = self.method().plan(world.stream).fitting(world.stream.names)
         self._store = Store(world.folder / "store")
         self._checkpoint = Path(tempfile.mkdtemp(dir=world.folder))
 
@@ -99,7 +100,7 @@ class Trial:
         """Return the untouched LM as the method builds it for a stream, always with the same new weights."""
         with isolated(threads=1), self._explained("build"):
             torch.manual_seed(SEED)
-            return self.method().build(copy.deepcopy(self.world.base), stream or self.world.stream)
+            return _backbone(self.method().build(copy.deepcopy(self.world.base), stream or self.world.stream), "build")
 
     @cached_property
     def first(self) -> list[Done]:
@@ -125,7 +126,8 @@ class Trial:
         backbone.load_state(self.first[number - 1].state)
         with isolated(threads=1), self._explained("adapt"):
             torch.manual_seed(SEED)
-            return self.method().adapt(backbone, self.world.stream, task, number if told is None else told)
+            stage = number if told is None else told
+            return _backbone(self.method().adapt(backbone, self.world.stream, task, stage), "adapt")
 
     def features(self, backbone: Backbone) -> Tensor:
         """Return what the classifier of a cell reads of some text, [B, T, F]."""
@@ -279,6 +281,12 @@ def tree_difference(one: Tree, other: Tree) -> str | None:
     if name := difference(tensors, other_tensors):
         return name
     return None if plain == other_plain else "memory"
+
+
+def _backbone(given: object, hook: str) -> Backbone:
+    if not isinstance(given, Backbone):
+        raise TrialFailed(f"{hook} returns a {type(given).__name__}; the backbone is wanted")
+    return given
 
 
 def _same_bits(one: Tensor, other: Tensor) -> bool:

@@ -24,6 +24,8 @@ from ctbench.stage import Stage
 from ctbench.tiny import build_tiny
 
 LENGTH, BATCH, SEED = 16, 4, 0
+QUICK = {"das": {"importance_blocks": 8}, "ewc": {"num_examples": 4}}
+"""Settings that make a stage shorter and change nothing of what is claimed; a method without is tried as it is."""
 RECIPE = PretrainRecipe(
     tokens=LENGTH * BATCH * 6, batch=BATCH, length=LENGTH, lr=1e-3, mask_fraction=0.3, precision="fp32"
 )

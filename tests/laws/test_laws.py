@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import pytest
 from broken_methods import BREAKS
+from method_helpers import QUICK
 
 from ctbench.errors import BadConfig, UnknownName
 from ctbench.laws import LAWS, RUNS, check_method, judge
 from ctbench.method import Method, hyper
+from ctbench.plan import Plan
 from ctbench.plugins import find_plugins, load_class
 from ctbench.world import tiny_world
 
-QUICK = {"das": {"importance_blocks": 8}, "ewc": {"num_examples": 4}}
-"""Settings that make a trial shorter and change nothing that a law looks at; a method without is tried as it is."""
 VARIANTS = [
     ("adapters", {"per_domain": True, "cell_trains": "added"}),
     ("das", {"importance_blocks": 8, "damps": "update", "contrast_weight": 0.0}),
@@ -89,6 +89,35 @@ def test_method_that_raises_is_one_line_with_the_place():
     assert verdicts[0].holds is False
     assert verdicts[0].line.startswith("stage 1: KeyError: 'oops' (test_laws.py:")
     assert all(verdict.holds is None for verdict in verdicts[1:])
+
+
+class GivesNothing(Method):
+    def build(self, backbone, stream):
+        backbone.requires_grad_(False)
+
+
+class Diverges(Method):
+    def loss(self, stage, batch):
+        return {"lm": stage.backbone(batch).loss * float("nan")}
+
+
+class PlansTooLittle(Method):
+    def plan(self, stream):
+        return Plan(stages=(stream.names,), parents=(0,), cells=((0, 0), (1, 1)))
+
+
+@pytest.mark.parametrize(
+    ("cls", "line"),
+    [
+        (GivesNothing, "build returns a NoneType; the backbone is wanted"),
+        (Diverges, "stage 1: the loss term 'loss' is not finite"),
+        (PlansTooLittle, "a plan's cells have 2 rows of 2; 2 domains need 3 rows of 2"),
+    ],
+)
+def test_method_that_cannot_run_is_one_line(cls, line, encoder):
+    verdicts = judge(cls, encoder)
+    assert [verdict.holds for verdict in verdicts] == [False] + [None] * len(LAWS)
+    assert verdicts[0].line.startswith(line)
 
 
 def test_refusal_of_decoders_is_no_failure_and_is_shown():

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -8,7 +9,9 @@ from checkpoints import FAMILY_NAMES, make_batch
 from method_helpers import build, make_blocks, same_state, train, train_stream
 
 from ctbench.backbone import Backbone
+from ctbench.data.tasks import encode_task
 from ctbench.errors import BadConfig
+from ctbench.finetune import finetune, held_out_loss
 from ctbench.loading import load_backbone
 from ctbench.plugins import get_method
 from ctbench.store import load_weights, save_weights
@@ -98,3 +101,21 @@ def test_adapters_add_what_they_say(world):
     assert sum(p.numel() for p in built.added.parameters()) == 4 * (2 * 128 * 16 + 128 + 16)
     with pytest.raises(BadConfig, match="reduction"):
         get_method("adapters", reduction=0)
+
+
+@pytest.mark.parametrize("name", ["adapters", "lora"])
+def test_fresh_model_scores_as_the_base(name, world):
+    """The held-out LM loss and a cell that trains its head alone: equal to the last bit."""
+    stream, base, blocks = world
+    domain = stream.names[0]
+    task = encode_task(stream, stream.domain(domain), base.tokenizer, max_length=32)
+    recipe = dataclasses.replace(stream.recipe.finetune, epochs=1)
+    scores = []
+    for backbone in (copy.deepcopy(base), build(get_method(name), base, stream)):
+        loss, _ = held_out_loss(
+            backbone, blocks[domain], domain=domain, mask_fraction=0.3, max_tokens=640, precision="fp32"
+        )
+        backbone.requires_grad_(False)
+        cell = finetune(backbone, task, name=domain, recipe=recipe, seed=0, pad_id=backbone.pad_id)
+        scores.append((loss, cell["metrics"], cell["validation"]))
+    assert scores[0] == scores[1]

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from method_helpers import BATCH, LENGTH, RECIPE, make_trainer, naive, same_state, train, train_stream
+
+from ctbench.memory import Reservoir
+from ctbench.plugins import get_method
+
+
+def test_share_0_is_naive_bit_for_bit(small):
+    ours = train_stream(get_method("replay", replay_fraction=0.0), small.base, small.stream, small.blocks)
+    theirs = train_stream(naive(), small.base, small.stream, small.blocks)
+    assert all(same_state(one[0], other[0]) for one, other in zip(ours, theirs, strict=True))
+    assert ours[-1][1] == {}
+    control = train_stream(get_method("replay"), small.base, small.stream, small.blocks)
+    assert same_state(control[1][0], theirs[1][0])  # there is nothing to replay in stage 1
+    assert not same_state(control[2][0], theirs[2][0])
+
+
+@pytest.mark.parametrize(("share", "replayed"), [(0.25, 1), (0.5, 2), (1.0, 4)])
+def test_replayed_rows_take_the_last_places_of_the_batch(small, share, replayed):
+    method = get_method("replay", replay_fraction=share)
+    _, memory, _ = train(method, small.base, small.first)
+    trainer = make_trainer(method, small.base, small.second, memory)
+    batch = trainer.stage.start_step(0)
+    seen = []
+    trainer.stage.backbone.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    method.loss(trainer.stage, batch)
+    (mixed,) = seen
+    assert mixed.input_ids.shape == (BATCH, LENGTH)
+    new = BATCH - replayed
+    assert torch.equal(mixed.input_ids[:new], batch.input_ids[:new])
+    kept = {tuple(row) for row in memory["columns"]["blocks"].tolist()}
+    assert all(tuple(row) in kept for row in unmasked(mixed)[new:].tolist())
+    assert not any(tuple(row) in kept for row in unmasked(mixed)[:new].tolist())
+
+
+def unmasked(batch):
+    ids = batch.input_ids.flatten().clone()
+    ids[batch.positions] = batch.targets
+    return ids.view(batch.input_ids.shape)
+
+
+def test_reservoir_holds_blocks_of_all_past_domains_within_its_limit(small):
+    method = get_method("replay", max_blocks=10)
+    _, memory, record = train_stream(method, small.base, small.stream, small.blocks)[-1]
+    assert memory["seen"] == 2 * 6 * BATCH
+    kept = memory["columns"]["blocks"]
+    assert len(Reservoir(memory, capacity=10)) == len(kept) == 10
+    text = [{tuple(row) for row in blocks[torch.arange(len(blocks)).numpy()].tolist()} for blocks in
+            small.blocks.values()]  # fmt: skip
+    counts = [sum(tuple(row) in rows for row in kept.tolist()) for rows in text]
+    assert sum(counts) == 10
+    assert min(counts) >= 2
+    assert record["stored_bytes"] < 10 * LENGTH * 4 + 300
+    assert record["forward_tokens"] == 6 * BATCH * RECIPE.length
