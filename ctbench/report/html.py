@@ -125,6 +125,7 @@ def _columns(board: Board) -> Iterator[tuple[str, str]]:
     for name in board.question.metrics:
         arrow = "↑" if METRICS[name].better == "higher" else "↓"
         yield f"{name} {arrow}", f"{METRICS[name].definition}; mean ± standard deviation, {level} interval over runs"
+    yield "won/tied/lost", f"against the other methods in {board.question.metrics[0]}, by the same intervals"
     yield "between runs", f"standard deviation of {board.question.metrics[0]} due to pre-training"
     yield "between seeds", f"standard deviation of {board.question.metrics[0]} due to one fine-tuning seed"
     for name in shown_costs(board.rows):
@@ -135,10 +136,8 @@ def _columns(board: Board) -> Iterator[tuple[str, str]]:
 
 def _cells(row: Row, board: Board) -> Iterator[dict[str, Any]]:
     """Yield the cells of a row: text, value to sort by, a second line, and whether it is the best."""
-    yield _cell(
-        numbers.DASH if row.scores[board.question.metrics[0]].rank is None else None,
-        row.scores[board.question.metrics[0]].rank,
-    )
+    main = row.scores[board.question.metrics[0]]
+    yield _cell(numbers.DASH if main.rank is None else None, main.rank)
     yield _cell(row.entry.label, None)
     yield _cell(None, len(row.entry.results))
     for name in board.question.metrics:
@@ -148,6 +147,7 @@ def _cells(row: Row, board: Board) -> Iterator[dict[str, Any]]:
         text = ("≈ " if score.is_partial else "") + text if not math.isnan(score.mean) else numbers.DASH
         limits = numbers.interval(score.interval.low, score.interval.high)
         yield _cell(text, score.mean, below="" if limits == numbers.DASH else limits, is_best=score.is_best)
+    yield _cell(numbers.DASH if main.rank is None else f"{main.wins}/{main.ties}/{main.losses}", None)
     for value in (row.spread.pretraining, row.spread.finetuning):
         yield _cell(numbers.percent(value), value)
     for name in shown_costs(board.rows):
