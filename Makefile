@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: readme demo test lint types format test-browser reference clean
+.PHONY: figures readme demo test lint types format test-browser reference clean
 
 demo: $(STAMP)  ## hyperprompt on the embedded domain-shift stream, from nothing to the matrix
 	$(BIN)/ctbench run --method hyperprompt --stream domain --results demo-results
@@ -31,6 +31,14 @@ reference: $(STAMP)  ## the committed results, resumable
 	$(BIN)/ctbench run --method naive --stream temporal --seed 0..2 --control
 	for stream in domain temporal; do for method in replay hyperprompt; do \
 	  $(BIN)/ctbench run --method $$method --stream $$stream --seed 0..2 || exit 1; done; done
+
+FIGURES := results/figures
+SHOWN := --method naive --method replay --method hyperprompt
+
+figures: $(STAMP)  ## the pictures of the README, from the committed results
+	$(BIN)/ctbench plot --stream domain --kind matrix $(SHOWN) -o $(FIGURES)/domain-matrix.png
+	for stream in domain temporal; do \
+	  $(BIN)/ctbench plot --stream $$stream --kind anytime $(SHOWN) -o $(FIGURES)/$$stream-anytime.png || exit 1; done
 
 readme: $(STAMP)  ## the generated parts of the README
 	$(BIN)/python tests/readme.py
