@@ -19,7 +19,7 @@ from ctbench.metrics import METRICS, Array
 from ctbench.report import charts, numbers
 from ctbench.report.compare import Comparison
 from ctbench.report.groups import Entry
-from ctbench.report.heatmaps import same_order
+from ctbench.report.heatmaps import order_of, same_order
 from ctbench.report.leaderboard import TRAITS, Board, Row, differences, shown_costs
 from ctbench.report.reproduce import command_line
 from ctbench.report.style import ink_on
@@ -172,7 +172,6 @@ def _matrices(entries: Sequence[Entry]) -> Iterator[dict[str, Any]]:
     low = min(float(np.nanmin(each.mean(axis=0))) for each in means.values())
     high = max(float(np.nanmax(each.mean(axis=0))) for each in means.values())
     for entry in entries:
-        first = next(result for result in entry.results.values())
         matrices = means[entry.label]
         result = _runs(entries)[entry.label][0]
         rows = []
@@ -184,7 +183,7 @@ def _matrices(entries: Sequence[Entry]) -> Iterator[dict[str, Any]]:
             "domains": result.stream.domains,
             "rows": rows,
             "n": len(matrices),
-            "order": first.order,
+            "order": order_of(result, entries),
         }
 
 

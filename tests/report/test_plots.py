@@ -71,6 +71,18 @@ def test_the_difference_is_first_minus_second_with_a_mark_where_it_is_sure() -> 
     assert f"−{100 * mean[0, 0]:.1f} •" in swapped
 
 
+def test_matrices_and_losses_of_several_orders_show_one_and_say_which() -> None:
+    results = [fake_result("naive", seed=seed, order=order) for seed in range(2) for order in (0, 1, 2)]
+    shown = texts(make_figure(results, kind="matrix"))
+    assert "domain v1 · tiny · mean of 2 runs, order 0" in shown
+    assert f"{100 * mean_of([results[0], results[3]])[4, 1]:.1f}" in shown
+    loss = make_figure(results, kind="loss").get_suptitle()
+    assert loss.startswith("domain v1 · tiny · n = 2, order 0 · ")
+    assert make_figure(results, kind="anytime").get_suptitle().startswith("domain v1 · tiny · n = 6 · ")
+    with pytest.raises(MissingResult, match="no order of domains in common"):
+        make_figure([results[0], fake_result("replay", order=1)], kind="matrix")
+
+
 def test_a_difference_is_over_shared_seeds() -> None:
     results = [TWO[0], TWO[1], TWO[3]]
     shown = texts(make_figure(results, kind="difference"))
