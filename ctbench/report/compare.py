@@ -147,6 +147,7 @@ def compare(
     Raises:
         MissingResult: there is nothing to compare.
         UnknownName: no such stream, method, metric or entry.
+        BadConfig: a comparison that cannot be made.
         BadResult: with `strict`, for a file that cannot be used.
 
     Example:
@@ -156,6 +157,8 @@ def compare(
     """
     if view not in VIEWS:
         raise UnknownName("view", view, VIEWS)
+    if view == "transfer" and (against is not None or planned is not None):
+        raise BadConfig("--against and --planned compare methods on the leaderboard; the view transfer has no tests")
     choice = Choice(streams=_names(stream), methods=_names(method), everything=all)
     question = Question(
         metrics=_names(metric) or DEFAULT_METRICS,
