@@ -4,7 +4,11 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
+<<<<<<< HEAD
 .PHONY: readme demo test lint types format test-browser reference tune clean
+=======
+.PHONY: figures readme demo test lint types format test-browser reference clean
+>>>>>>> report
 
 demo: $(STAMP)  ## hyperprompt on the embedded domain-shift stream, from nothing to the matrix
 	$(BIN)/ctbench run --method hyperprompt --stream domain --results demo-results
@@ -32,8 +36,18 @@ reference: $(STAMP)  ## the committed results, resumable
 	for stream in domain temporal; do for method in replay hyperprompt; do \
 	  $(BIN)/ctbench run --method $$method --stream $$stream --seed 0..2 || exit 1; done; done
 
+<<<<<<< HEAD
 tune: $(STAMP)  ## the trials behind every method's defaults, on another language than the reported one; resumable
 	$(BIN)/ctbench tune --all --stream domain --set language.num_domains=3 --set language.num_validation=1000
+=======
+FIGURES := results/figures
+SHOWN := --method naive --method replay --method hyperprompt
+
+figures: $(STAMP)  ## the pictures of the README, from the committed results
+	$(BIN)/ctbench plot --stream domain --kind matrix $(SHOWN) -o $(FIGURES)/domain-matrix.png
+	for stream in domain temporal; do \
+	  $(BIN)/ctbench plot --stream $$stream --kind anytime $(SHOWN) -o $(FIGURES)/$$stream-anytime.png || exit 1; done
+>>>>>>> report
 
 readme: $(STAMP)  ## the generated parts of the README
 	$(BIN)/python tests/readme.py

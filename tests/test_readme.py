@@ -79,6 +79,13 @@ def test_public_names_stay_what_they_are_after_their_modules_are_imported():
         assert getattr(ctbench, name) is getattr(ctbench, name)
 
 
+def test_the_pictures_of_the_readme_are_there():
+    pictures = re.findall(r"!\[.+?\]\((.+?)\)", README.read_text(encoding="utf-8"))
+    assert len(pictures) >= 3
+    for picture in pictures:
+        assert (README.parent / picture).read_bytes().startswith(b"\x89PNG")
+
+
 def test_the_stream_of_the_readme_is_valid(tmp_path):
     from ctbench.plugins import get_stream
 

@@ -162,28 +162,43 @@ def simulate(num_runs: int, num_trials: int, *, effect: float, seed: int) -> np.
         return 0.8 + shared + run + column + generator.normal(0, 0.005, size=shape)
 
     one, other = cells() + effect, cells()
-    return np.array(
-        [
-            [compute("F_Acc", a) - compute("F_Acc", b) for a, b in zip(x, y, strict=True)]
-            for x, y in zip(one, other, strict=True)
-        ]
-    )
+    assert compute("F_Acc", one[0, 0]) == pytest.approx(one[0, 0, -1].mean())
+    difference: np.ndarray = one[:, :, -1].mean(axis=2) - other[:, :, -1].mean(axis=2)
+    return difference
 
 
 @pytest.mark.parametrize("num_runs", [3, 6, 12])
 def test_intervals_are_calibrated(num_runs: int) -> None:
     effect = 0.01
-    intervals = [mean_interval(trial) for trial in simulate(num_runs, 1200, effect=effect, seed=num_runs)]
+    intervals = [mean_interval(trial) for trial in simulate(num_runs, 4000, effect=effect, seed=num_runs)]
     coverage = np.mean([interval.low <= effect <= interval.high for interval in intervals])
     assert 0.93 <= coverage <= 0.97
 
 
 @pytest.mark.parametrize("num_runs", [3, 6, 12])
 def test_p_values_are_calibrated(num_runs: int) -> None:
-    p_values = np.array([sign_flip_p(trial) for trial in simulate(num_runs, 1200, effect=0.0, seed=100 + num_runs)])
+    p_values = np.array([sign_flip_p(trial) for trial in simulate(num_runs, 4000, effect=0.0, seed=100 + num_runs)])
     for level in (0.01, 0.05, 0.1, 0.25, 0.5):
         error = 3 * math.sqrt(level * (1 - level) / len(p_values))
         assert (p_values <= level).mean() <= level + error
+
+
+def test_p_values_find_an_effect_that_is_there() -> None:
+    p_values = np.array([sign_flip_p(trial) for trial in simulate(12, 400, effect=0.02, seed=7)])
+    assert (p_values <= 0.05).mean() > 0.8
+
+
+def test_holm_keeps_the_chance_of_any_false_claim_below_the_level() -> None:
+    """Three methods that are all equal to the fourth, whose runs all comparisons share."""
+    generator = np.random.default_rng(12)
+    scores = generator.normal(0, 0.01, size=(1500, 4, 8))
+    claims, uncorrected = [], []
+    for trial in scores:
+        tests = paired_tests([trial[k] - trial[0] for k in (1, 2, 3)])
+        claims.append(any(test.adjusted is not None and test.adjusted <= 0.05 for test in tests))
+        uncorrected.append(any(test.p is not None and test.p <= 0.05 for test in tests))
+    assert np.mean(claims) <= 0.05 + 3 * math.sqrt(0.05 * 0.95 / 1500)
+    assert np.mean(uncorrected) > 0.08, "without a correction the level would not hold"
 
 
 def test_bootstrap_intervals_cover_what_they_promise() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
@@ -99,6 +100,9 @@ def _models() -> list[dict[str, Any]]:
 def _runs(results: Path) -> list[dict[str, Any]]:
     from ctbench.results import read_results
 
+    loaded = read_results(results)
+    for line in loaded.skipped:
+        print(f"skipped {line}", file=sys.stderr)
     return [
         {
             "name": result.key[:12],
@@ -109,7 +113,7 @@ def _runs(results: Path) -> list[dict[str, Any]]:
             "order": result.order,
             "findings": len(result.findings),
         }
-        for result in read_results(results).results
+        for result in loaded.results
     ]
 
 

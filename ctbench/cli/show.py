@@ -45,10 +45,12 @@ def find(run: str, results: Path) -> list[Result]:
         if not found:
             raise MissingResult(f"no results in the folder '{run}'")
         return found
-    found = [result for result in read_results(results).results if run and result.key.startswith(run.lower())]
+    loaded = read_results(results)
+    found = [result for result in loaded.results if run and result.key.startswith(run.lower())]
     if not found:
+        more = f"; {len(loaded.skipped)} files there cannot be used" if loaded.skipped else ""
         raise MissingResult(
-            f"no result '{run}': neither a file nor the beginning of a key in {results} (ctbench ls runs)"
+            f"no result '{run}': neither a file nor the beginning of a key in {results} (ctbench ls runs){more}"
         )
     if len({result.key for result in found}) > 1:
         keys = ", ".join(f"{result.key[:16]} ({result.method.name}, seed {result.seed})" for result in found[:5])

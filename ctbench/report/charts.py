@@ -43,10 +43,11 @@ class Scale:
         return [(first + index) * step for index in range(int((self.high - first * step) / step + 1e-9) + 1)]
 
 
-def scale(values: Sequence[float], start: float, end: float, *, margin: float = 0.08) -> Scale:
-    """Return a scale that holds all finite values, with some room around them."""
+def scale(values: Sequence[float], start: float, end: float, *, least: float = 0.0) -> Scale:
+    """Return a scale that holds all finite values with some room around them, and spans `least` or more."""
     known = [value for value in values if not math.isnan(value)] or [0.0]
-    room = (max(known) - min(known)) * margin or max(abs(known[0]) * 0.1, 0.5)
+    span = max(known) - min(known)
+    room = max(0.08 * span, (least - span) / 2) or max(abs(known[0]) * 0.1, 0.5)
     return Scale(low=min(known) - room, high=max(known) + room, start=start, end=end)
 
 
@@ -96,8 +97,8 @@ def _scatter(
     ys = [float(metric_values(entry, metric).mean()) for entry in entries]
     means = [float(values.mean()) for values in xs]
     show = numbers.count if is_count else (lambda value: f"{value:g}")
-    horizontal = scale([*means, *([0.0] if is_count else [])], LEFT, WIDTH - RIGHT)
-    vertical = scale(ys, HEIGHT - BOTTOM, TOP)
+    horizontal = scale([*means, *([0.0] if is_count else [])], LEFT, WIDTH - RIGHT, least=0.0 if is_count else 2.0)
+    vertical = scale(ys, HEIGHT - BOTTOM, TOP, least=2.0)  # points: a hair's breadth must not look like a gulf
     parts = _frame(title, label, vertical, f"{title} against {label}, one point for each method")
     parts += [_tick(horizontal(tick), show(tick)) for tick in horizontal.ticks(5)]
     for index, (entry, x, y) in enumerate(zip(entries, means, ys, strict=True)):

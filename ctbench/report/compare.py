@@ -15,7 +15,7 @@ from ctbench.report.groups import Choice, Group, group_results
 from ctbench.report.leaderboard import COSTS, DEFAULT_METRICS, Board, Question, find_entry, make_board
 from ctbench.report.tables import Cell, Table, csv_text, latex, markdown, terminal
 from ctbench.report.transfer import Transfer, transfer_record, transfer_rows, transfer_table, transfers
-from ctbench.report.views import board_record, contrast_table, leaderboard_table
+from ctbench.report.views import board_record, contrast_table, leaderboard_parts, leaderboard_table
 from ctbench.results import Loaded, read_results
 from ctbench.sanity import CHECKS
 from ctbench.schema import Result
@@ -56,12 +56,19 @@ class Comparison:
         """The transfer tables of each group."""
         return tuple(each for group in self.groups for each in transfers(group, self.question))
 
-    def tables(self) -> list[Table]:
-        """Return the tables of the view, as they are printed."""
+    def tables(self, *, on_paper: bool = False) -> list[Table]:
+        """Return the tables of the view, as they are printed.
+
+        Args:
+            on_paper: leaderboards in two parts that fit onto a page, as in Markdown and LaTeX.
+        """
         if self.view == "transfer":
             return [transfer_table(each) for each in self.transfers]
-        found = [(leaderboard_table(board), contrast_table(board)) for board in self.boards]
-        return [table for pair in found for table in pair if table is not None]
+        found: list[Table | None] = []
+        for board in self.boards:
+            found += leaderboard_parts(board) if on_paper else [leaderboard_table(board)]
+            found.append(contrast_table(board))
+        return [table for table in found if table is not None]
 
     def record(self) -> dict[str, Any]:
         """Return everything as plain JSON data in full precision, NaN as None."""
@@ -97,7 +104,8 @@ class Comparison:
             return csv_text(self._rows())
         drawers: dict[str, Callable[[Table], str]] = {"markdown": markdown, "latex": latex, "table": _plain_text}
         draw = drawers[form]
-        tables = self.tables() + ([explanation(self.question.metrics)] if explain else [])
+        tables = self.tables(on_paper=form != "table")
+        tables += [explanation(self.question.metrics)] if explain else []
         return "\n".join(draw(table) for table in tables)
 
     def _rows(self) -> list[list[object]]:
@@ -139,6 +147,7 @@ def compare(
     Raises:
         MissingResult: there is nothing to compare.
         UnknownName: no such stream, method, metric or entry.
+        BadConfig: a comparison that cannot be made.
         BadResult: with `strict`, for a file that cannot be used.
 
     Example:
@@ -148,6 +157,8 @@ def compare(
     """
     if view not in VIEWS:
         raise UnknownName("view", view, VIEWS)
+    if view == "transfer" and (against is not None or planned is not None):
+        raise BadConfig("--against and --planned compare methods on the leaderboard; the view transfer has no tests")
     choice = Choice(streams=_names(stream), methods=_names(method), everything=all)
     question = Question(
         metrics=_names(metric) or DEFAULT_METRICS,

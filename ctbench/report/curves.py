@@ -10,7 +10,7 @@ import numpy as np
 
 from ctbench.metrics import Array, seen_mask
 from ctbench.report.groups import Entry
-from ctbench.report.heatmaps import same_order
+from ctbench.report.heatmaps import order_of, same_order
 from ctbench.report.style import GREY, look
 from ctbench.schema import Result
 
@@ -73,9 +73,9 @@ def draw_loss(figure: Figure, entries: Sequence[Entry]) -> None:
         _stages(axis, num_tasks)
     for axis in axes[:, 0]:
         axis.set_ylabel("held-out LM loss, nats")
-    _finish(
-        figure, axes.flat[0], entries, "dashed line: the domain's own stage · band: ± 1 standard deviation over runs"
-    )
+    note = "dashed line: the domain's own stage · band: ± 1 standard deviation over runs"
+    counts = sorted({len(each) for each in runs.values()})
+    _finish(figure, axes.flat[0], entries, note, counts=counts, order=order_of(first, entries))
 
 
 def draw_training(figure: Figure, entries: Sequence[Entry]) -> None:
@@ -140,13 +140,21 @@ def _stages(axis: Axes, num_tasks: int) -> None:
     axis.set_xlabel("after stage")
 
 
-def _finish(figure: Figure, axis: Axes, entries: Sequence[Entry], note: str) -> None:
+def _finish(
+    figure: Figure,
+    axis: Axes,
+    entries: Sequence[Entry],
+    note: str,
+    *,
+    counts: Sequence[int] | None = None,
+    order: str = "",
+) -> None:
     """Put one legend below all panels, and say whose results they are."""
     handles, labels = axis.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(5, len(labels)), handlelength=3.2)
     first = entries[0].first
-    counts = sorted({len(entry.results) for entry in entries})
-    runs = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
+    counts = counts or sorted({len(entry.results) for entry in entries})
+    runs = (f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}") + order
     shown = [part for part in note.split(" · ") if counts[-1] > 1 or "over runs" not in part]
     title = " · ".join([f"{first.stream.name} v{first.stream.version}", first.backbone.name, runs, *shown])
     figure.suptitle(title, x=0.01, ha="left", fontsize=9, color=GREY)

@@ -79,7 +79,8 @@ def draw_matrices(figure: Figure, entries: Sequence[Entry]) -> None:
     counts = sorted({len(each) for each in runs.values()})
     note = "framed: domain just learned · hatched: not seen yet"
     limits = (low, high if high > low else low + 1)
-    _draw(figure, panels, (sequential(), limits, "score, %"), (_title(entries[0], counts), note))
+    title = _title(entries, counts, panels[0].result)
+    _draw(figure, panels, (sequential(), limits, "score, %"), (title, note))
 
 
 def draw_difference(figure: Figure, first: Entry, second: Entry) -> None:
@@ -105,7 +106,8 @@ def draw_difference(figure: Figure, first: Entry, second: Entry) -> None:
     panel = Panel(label=label, values=mean * 100, texts=texts, result=ours[seeds[0]])
     note = "framed: domain just learned · hatched: not seen yet"
     note += " · •: 95 % interval excludes 0" if len(seeds) > 1 else ""
-    _draw(figure, [panel], (diverging(), (-limit, limit), "difference, points"), (_title(first, [len(seeds)]), note))
+    title = _title([first, second], [len(seeds)], panel.result)
+    _draw(figure, [panel], (diverging(), (-limit, limit), "difference, points"), (title, note))
 
 
 def _num_columns(count: int) -> int:
@@ -239,8 +241,14 @@ def _bar(
     bar.set_label(label)
 
 
-def _title(entry: Entry, counts: list[int]) -> str:
-    first = entry.first
+def order_of(result: Result, entries: Sequence[Entry]) -> str:
+    """Return which order of the domains a picture shows, where there are runs of several; else nothing."""
+    is_one = len({order for entry in entries for order, _ in entry.results}) == 1
+    return "" if is_one else f", order {result.order}"
+
+
+def _title(entries: Sequence[Entry], counts: list[int], first: Result) -> str:
     count = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
     runs = f"mean of {count} runs" if counts[-1] > 1 else f"seed {first.seed}"
+    runs += order_of(first, entries)
     return f"{first.stream.name} v{first.stream.version} · {first.backbone.name} · {runs}"

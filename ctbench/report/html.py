@@ -19,7 +19,7 @@ from ctbench.metrics import METRICS, Array
 from ctbench.report import charts, numbers
 from ctbench.report.compare import Comparison
 from ctbench.report.groups import Entry
-from ctbench.report.heatmaps import same_order
+from ctbench.report.heatmaps import order_of, same_order
 from ctbench.report.leaderboard import TRAITS, Board, Row, differences, shown_costs
 from ctbench.report.reproduce import command_line
 from ctbench.report.style import ink_on
@@ -125,6 +125,7 @@ def _columns(board: Board) -> Iterator[tuple[str, str]]:
     for name in board.question.metrics:
         arrow = "↑" if METRICS[name].better == "higher" else "↓"
         yield f"{name} {arrow}", f"{METRICS[name].definition}; mean ± standard deviation, {level} interval over runs"
+    yield "won/tied/lost", f"against the other methods in {board.question.metrics[0]}, by the same intervals"
     yield "between runs", f"standard deviation of {board.question.metrics[0]} due to pre-training"
     yield "between seeds", f"standard deviation of {board.question.metrics[0]} due to one fine-tuning seed"
     for name in shown_costs(board.rows):
@@ -135,10 +136,8 @@ def _columns(board: Board) -> Iterator[tuple[str, str]]:
 
 def _cells(row: Row, board: Board) -> Iterator[dict[str, Any]]:
     """Yield the cells of a row: text, value to sort by, a second line, and whether it is the best."""
-    yield _cell(
-        numbers.DASH if row.scores[board.question.metrics[0]].rank is None else None,
-        row.scores[board.question.metrics[0]].rank,
-    )
+    main = row.scores[board.question.metrics[0]]
+    yield _cell(numbers.DASH if main.rank is None else None, main.rank)
     yield _cell(row.entry.label, None)
     yield _cell(None, len(row.entry.results))
     for name in board.question.metrics:
@@ -148,6 +147,7 @@ def _cells(row: Row, board: Board) -> Iterator[dict[str, Any]]:
         text = ("≈ " if score.is_partial else "") + text if not math.isnan(score.mean) else numbers.DASH
         limits = numbers.interval(score.interval.low, score.interval.high)
         yield _cell(text, score.mean, below="" if limits == numbers.DASH else limits, is_best=score.is_best)
+    yield _cell(numbers.DASH if main.rank is None else f"{main.wins}/{main.ties}/{main.losses}", None)
     for value in (row.spread.pretraining, row.spread.finetuning):
         yield _cell(numbers.percent(value), value)
     for name in shown_costs(board.rows):
@@ -172,7 +172,6 @@ def _matrices(entries: Sequence[Entry]) -> Iterator[dict[str, Any]]:
     low = min(float(np.nanmin(each.mean(axis=0))) for each in means.values())
     high = max(float(np.nanmax(each.mean(axis=0))) for each in means.values())
     for entry in entries:
-        first = next(result for result in entry.results.values())
         matrices = means[entry.label]
         result = _runs(entries)[entry.label][0]
         rows = []
@@ -184,7 +183,7 @@ def _matrices(entries: Sequence[Entry]) -> Iterator[dict[str, Any]]:
             "domains": result.stream.domains,
             "rows": rows,
             "n": len(matrices),
-            "order": first.order,
+            "order": order_of(result, entries),
         }
 
 

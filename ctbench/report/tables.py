@@ -156,6 +156,8 @@ _LATEX = {
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
     '"': r"\textquotedbl{}",
+    "[": "{[}",  # after a line break it would begin an argument
+    "]": "{]}",
     "±": r"$\pm$",
     "≥": r"$\geq$",
     "≤": r"$\leq$",

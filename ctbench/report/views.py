@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ctbench.metrics import METRICS
@@ -48,6 +49,24 @@ def leaderboard_table(board: Board) -> Table:
         left=("traits", "findings"),
         notes=tuple(_leaderboard_notes(board)),
     )
+
+
+def leaderboard_parts(board: Board) -> list[Table]:
+    """Return the leaderboard as two tables that fit onto paper: scores; then variance, costs, traits and findings."""
+    whole = leaderboard_table(board)
+    costs = [COST_HEADS[name] for name in shown_costs(board.rows)]
+    second = ("between runs", "between seeds", *costs, "traits", "findings")
+    told = tuple(note for note in whole.notes if note.startswith("between runs:"))
+    scores = _narrowed(whole, [name for name in whole.columns if name not in second])
+    rest = _narrowed(whole, ["method", "n", *second])
+    title = f"Variance, costs and traits · {whole.title}"
+    notes = tuple(note for note in whole.notes if note not in told)
+    return [replace(scores, notes=notes), replace(rest, title=title, num_keys=1, notes=told)]
+
+
+def _narrowed(table: Table, names: Sequence[str]) -> Table:
+    places = [table.columns.index(name) for name in names]
+    return replace(table, columns=tuple(names), rows=tuple(tuple(row[place] for place in places) for row in table.rows))
 
 
 def _row(row: Row, first: str, others: Sequence[str], costs: Sequence[str]) -> tuple[Cell, ...]:

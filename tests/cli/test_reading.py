@@ -98,7 +98,8 @@ def test_options_reach_the_comparison(call: Call, filled: Path) -> None:
     assert "90 % interval" in out
     assert "planned: one comparison declared beforehand" in out
     assert "A_Acc" not in out
-    assert "against" not in refused(call("compare --planned replay"))
+    assert "--planned A:B" in refused(call("compare --planned replay"))
+    assert "the view transfer has no tests" in refused(call("compare --view transfer --against naive"))
 
 
 def test_unusable_files_are_named_in_one_line_each_or_refused(call: Call, filled: Path) -> None:
@@ -111,7 +112,7 @@ def test_unusable_files_are_named_in_one_line_each_or_refused(call: Call, filled
     }
     for name, text in broken.items():
         (filled / name).write_text(text)
-    for line in ("compare", "plot -o x.svg", "report -o x.html"):
+    for line in ("compare", "plot -o x.svg", "report -o x.html", "ls runs"):
         code, out, err = call(line)
         assert code == 0
         assert out
@@ -120,7 +121,7 @@ def test_unusable_files_are_named_in_one_line_each_or_refused(call: Call, filled
         for name, said in zip(sorted(broken), lines, strict=True):
             assert said.startswith("skipped ")
             assert f"{name}: {name.removesuffix('.json')}" in said
-        assert "corrupt.json" in refused(call(f"{line} --strict"))
+        assert line == "ls runs" or "corrupt.json" in refused(call(f"{line} --strict"))
     assert "foreign.json" in Path("x.html").read_text("utf-8"), "the page says what it lacks"
 
 
@@ -158,6 +159,9 @@ def test_show_refuses_what_is_no_run(call: Call, filled: Path) -> None:
     assert "no result ''" in refused(call("show", ""))
     (filled / "empty").mkdir()
     assert "no results in the folder" in refused(call("show results/empty"))
+    (filled / "broken.json").write_text("{")
+    assert "1 files there cannot be used" in refused(call("show zz"))
+    assert "broken.json: truncated" in refused(call("show results/broken.json"))
     record = fake_record("naive")
     for letter in "01":
         write_result(result_from(record | {"key": "abc" + letter * 61}), filled)

@@ -20,7 +20,7 @@ from ctbench.result_format import result_from
 from ctbench.schema import Result
 
 EVIL = r"=x|y *z* `q` _u_ <script>alert(1)</script> & 100% $m$ #h {b} ~t ^c \cmd" + "\n\x1b[31mred"
-SPECIALS = "&%$#_{}~^\\"
+SPECIALS = "&%$#_{}~^\\["
 
 
 def evil(seed: int = 0) -> Result:
@@ -174,6 +174,19 @@ def test_wide_letters_keep_columns_aligned() -> None:
 
     lines = terminal(table).plain.splitlines()[2:]
     assert len({cell_len(line) for line in lines}) == 1
+
+
+def test_on_paper_a_leaderboard_comes_in_two_parts_that_hold_all_of_it() -> None:
+    found = compare([fake_result(method, seed=seed) for method in ("naive", "replay") for seed in range(3)])
+    (whole,), parts = found.tables(), found.tables(on_paper=True)
+    assert len(parts) == 2
+    assert {*parts[0].columns, *parts[1].columns} == set(whole.columns)
+    assert max(len(part.columns) for part in parts) <= 12
+    assert sorted(note for part in parts for note in part.notes) == sorted(whole.notes)
+    for part in parts:
+        for ours, theirs in zip(part.rows, whole.rows, strict=True):
+            assert ours == tuple(theirs[whole.columns.index(name)] for name in part.columns)
+    assert found.render("markdown").count("| method |") == found.render("latex").count("method & ") == 2
 
 
 def test_definitions_are_printed_on_request() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from itertools import combinations, pairwise
 from pathlib import Path
 
@@ -40,7 +41,7 @@ def test_every_kind_can_be_drawn_of_one_run_and_of_many(kind: str, tmp_path: Pat
     one = [TWO[0], TWO[3]] if kind == "difference" else [TWO[0]]
     for results in (many, one):
         picture = save(make_figure(results, kind=kind), tmp_path / "x.svg").read_text("utf-8")
-        assert "nan" not in picture.lower().replace("finance", "")
+        assert not re.search(r"\bnan\b", picture, re.IGNORECASE)
         assert picture.count("<path") > 20
 
 
@@ -68,6 +69,18 @@ def test_the_difference_is_first_minus_second_with_a_mark_where_it_is_sure() -> 
     swapped = texts(make_figure([*two, *one], kind="difference"))
     assert "two minus one" in swapped
     assert f"−{100 * mean[0, 0]:.1f} •" in swapped
+
+
+def test_matrices_and_losses_of_several_orders_show_one_and_say_which() -> None:
+    results = [fake_result("naive", seed=seed, order=order) for seed in range(2) for order in (0, 1, 2)]
+    shown = texts(make_figure(results, kind="matrix"))
+    assert "domain v1 · tiny · mean of 2 runs, order 0" in shown
+    assert f"{100 * mean_of([results[0], results[3]])[4, 1]:.1f}" in shown
+    loss = make_figure(results, kind="loss").get_suptitle()
+    assert loss.startswith("domain v1 · tiny · n = 2, order 0 · ")
+    assert make_figure(results, kind="anytime").get_suptitle().startswith("domain v1 · tiny · n = 6 · ")
+    with pytest.raises(MissingResult, match="no order of domains in common"):
+        make_figure([results[0], fake_result("replay", order=1)], kind="matrix")
 
 
 def test_a_difference_is_over_shared_seeds() -> None:
