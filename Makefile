@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: readme demo test lint types format test-browser reference tune clean
+.PHONY: readme demo test lint types format test-browser reference tune bench bench-gpu scaling scaling-quick clean
 
 demo: $(STAMP)  ## hyperprompt on the embedded domain-shift stream, from nothing to the matrix
 	$(BIN)/ctbench run --method hyperprompt --stream domain --results demo-results
@@ -34,6 +34,23 @@ reference: $(STAMP)  ## the committed results, resumable
 
 tune: $(STAMP)  ## the trials behind every method's defaults, on another language than the reported one; resumable
 	$(BIN)/ctbench tune --all --stream domain --set language.num_domains=3 --set language.num_validation=1000
+
+# Measured on a quiet machine, and committed with its name: make bench BENCH=results/bench/my-machine.json
+BENCH ?= results/bench/bench.json
+SCALING ?= results/bench/scaling.json
+
+bench: $(STAMP)  ## this machine, and the engine beside a Trainer (about 20 minutes on two cores)
+	$(BIN)/ctbench bench --shape tiny,22m --method replay,ewc,lwf,das,hyperprompt --pairs 5 -o $(BENCH)
+
+bench-gpu: $(STAMP)  ## the same on a GPU, at the shape of roberta-base
+	$(BIN)/ctbench bench --shape roberta-base,roberta-base-512 --what pretrain,overhead --precision bf16,fp32 --compile \
+	  --method replay,ewc,lwf,das,hyperprompt --pairs 5 --seconds 10 -o $(BENCH)
+
+scaling: $(STAMP)  ## time and memory against domains, corpus, seeds and workers (about 30 minutes on two cores)
+	$(BIN)/ctbench bench --scaling -o $(SCALING)
+
+scaling-quick: $(STAMP)
+	$(BIN)/ctbench bench --scaling --quick -o $(SCALING)
 
 readme: $(STAMP)  ## the generated parts of the README
 	$(BIN)/python tests/readme.py

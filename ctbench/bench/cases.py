@@ -83,12 +83,13 @@ def run_case(case: Case) -> dict[str, Any]:
         folder = Path(name)
         write_case(case, folder)
         started = time.perf_counter()
-        process = subprocess.Popen(
-            [sys.executable, "-m", "ctbench", "run", *_arguments(case, folder)],
-            env={**os.environ, "CTBENCH_HOME": str(folder / "home")},
-            stdout=subprocess.DEVNULL,
-            stderr=(folder / "stderr").open("w"),
-        )
+        with (folder / "stderr").open("w") as stderr:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "ctbench", "run", *_arguments(case, folder)],
+                env={**os.environ, "CTBENCH_HOME": str(folder / "home")},
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+            )
         _, status, usage = os.wait4(process.pid, 0)  # with all the processes that it waited for
         process.returncode = os.waitstatus_to_exitcode(status)
         wall = time.perf_counter() - started
