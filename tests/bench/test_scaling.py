@@ -47,10 +47,10 @@ def test_growth_is_the_last_case_in_units_of_the_first(document):
 def test_workers_that_change_the_numbers_are_told(document):
     growth = {row["axis"]: row for row in document["growth"]}
     assert growth["workers"]["same_numbers"]
-    assert not growth["seeds"]["same_numbers"]
+    assert growth["seeds"]["same_numbers"] is None  # another seed is other numbers
     axis = AXES[-1]
     rows = [{**given(Case(workers=count)), "numbers": str(count)} for count in (1, 2)]
-    assert not summarise(axis, rows)["same_numbers"]
+    assert summarise(axis, rows)["same_numbers"] is False
 
 
 def test_study_is_kept_as_json_csv_markdown_and_picture(document, tmp_path):
