@@ -4,11 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-<<<<<<< HEAD
-.PHONY: readme demo test lint types format test-browser reference tune clean
-=======
-.PHONY: figures readme demo test lint types format test-browser reference clean
->>>>>>> report
+.PHONY: demo test lint types format test-browser reference ablations tune figures bench bench-gpu scaling \
+  scaling-quick readme clean
 
 demo: $(STAMP)  ## hyperprompt on the embedded domain-shift stream, from nothing to the matrix
 	$(BIN)/ctbench run --method hyperprompt --stream domain --results demo-results
@@ -30,16 +27,23 @@ format: $(STAMP)
 test-browser: $(STAMP)  ## the report page in a headless Chromium, which must be there
 	CTBENCH_BROWSER=required $(BIN)/python -m pytest -m browser tests/browser
 
-reference: $(STAMP)  ## the committed results, resumable
-	$(BIN)/ctbench run --method naive --stream domain --seed 0..2 --control
-	$(BIN)/ctbench run --method naive --stream temporal --seed 0..2 --control
-	for stream in domain temporal; do for method in replay hyperprompt; do \
-	  $(BIN)/ctbench run --method $$method --stream $$stream --seed 0..2 || exit 1; done; done
+# The committed results: each is written as it finishes, what is computed is never computed again.
+METHODS := naive replay hyperprompt joint separate ewc lwf derpp das averaging adapters lora prompts
+SEEDS ?= 0..2
 
-<<<<<<< HEAD
+reference: $(STAMP)  ## every method on both embedded streams
+	for method in $(METHODS); do for stream in domain temporal; do \
+	  $(BIN)/ctbench run --method $$method --stream $$stream --seed $(SEEDS) $$(test $$method = naive && echo --control) \
+	  || exit 1; done; done
+
+ablations: $(STAMP)  ## hyperprompt without each of its parts
+	for part in agree_weight=0 disagree_weight=0 use_hypernetwork=false; do for stream in domain temporal; do \
+	  $(BIN)/ctbench run --method hyperprompt --stream $$stream --seed $(SEEDS) --set method.$$part \
+	  --results results/ablations || exit 1; done; done
+
 tune: $(STAMP)  ## the trials behind every method's defaults, on another language than the reported one; resumable
 	$(BIN)/ctbench tune --all --stream domain --set language.num_domains=3 --set language.num_validation=1000
-=======
+
 FIGURES := results/figures
 SHOWN := --method naive --method replay --method hyperprompt
 
@@ -47,7 +51,23 @@ figures: $(STAMP)  ## the pictures of the README, from the committed results
 	$(BIN)/ctbench plot --stream domain --kind matrix $(SHOWN) -o $(FIGURES)/domain-matrix.png
 	for stream in domain temporal; do \
 	  $(BIN)/ctbench plot --stream $$stream --kind anytime $(SHOWN) -o $(FIGURES)/$$stream-anytime.png || exit 1; done
->>>>>>> report
+
+# Measured on a quiet machine, and committed with its name: make bench BENCH=results/bench/my-machine.json
+BENCH ?= results/bench/bench.json
+SCALING ?= results/bench/scaling.json
+
+bench: $(STAMP)  ## this machine, and the engine beside a Trainer (about 20 minutes on two cores)
+	$(BIN)/ctbench bench --shape tiny,22m --method replay,ewc,lwf,das,hyperprompt --pairs 5 -o $(BENCH)
+
+bench-gpu: $(STAMP)  ## the same on a GPU, at the shape of roberta-base
+	$(BIN)/ctbench bench --shape roberta-base,roberta-base-512 --what pretrain,overhead --precision bf16,fp32 --compile \
+	  --method replay,ewc,lwf,das,hyperprompt --pairs 5 --seconds 10 -o $(BENCH)
+
+scaling: $(STAMP)  ## time and memory against domains, corpus, seeds and workers (about 30 minutes on two cores)
+	$(BIN)/ctbench bench --scaling -o $(SCALING)
+
+scaling-quick: $(STAMP)
+	$(BIN)/ctbench bench --scaling --quick -o $(SCALING)
 
 readme: $(STAMP)  ## the generated parts of the README
 	$(BIN)/python tests/readme.py

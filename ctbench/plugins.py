@@ -54,8 +54,9 @@ class Plugin:
 @lru_cache(maxsize=1)
 def _find_all() -> dict[str, dict[str, Plugin]]:
     found: dict[str, dict[str, Plugin]] = {kind: {} for kind in GROUPS}
+    every = entry_points()  # once: it reads the metadata of everything that is installed
     for kind, group in GROUPS.items():
-        for entry in entry_points(group=group):
+        for entry in every.select(group=group):
             for plugin in _in_package(kind, entry.value):
                 _add(found, plugin)
     return found

@@ -20,14 +20,15 @@ def provenance() -> dict[str, Any]:
         "torch": version("torch"),
         "transformers": version("transformers"),
         "platform": f"{platform.system()} {platform.machine()}",
-        "processor": _processor(),
+        "processor": processor(),
         "num_cores": os.cpu_count(),
         "git": _git(),
         "date": datetime.now(UTC).strftime("%Y-%m-%d"),
     }
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Return the name of the processor's model."""
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
             if line.startswith("model name"):

@@ -18,6 +18,8 @@ from ctbench.errors import RunFailed
 from ctbench.estimate import TRAIN_OVER_EVALUATE
 from ctbench.graph import digest
 
+NUMBERS: Final = ("weights_digest", "losses", "metrics", "validation")
+"""Fields of the store's records that no number of workers may change."""
 WORDS_PER_DOCUMENT: Final = 200
 DOCUMENTS_AT_ONCE: Final = 500
 HEAD: Final = """
@@ -74,7 +76,7 @@ def run_case(case: Case) -> dict[str, Any]:
     Returns:
         `wall_seconds`; `cpu_seconds` of all its processes; `peak_memory_bytes` of the largest of them; `nodes`;
         `tokens` that were trained on, those that were only read counted by their share; `megabytes` that were
-        packed; `numbers`, a digest of all matrices.
+        packed; `numbers`, a digest of all weights, losses and scores.
 
     Raises:
         RunFailed: the run failed.
@@ -83,12 +85,13 @@ def run_case(case: Case) -> dict[str, Any]:
         folder = Path(name)
         write_case(case, folder)
         started = time.perf_counter()
-        process = subprocess.Popen(
-            [sys.executable, "-m", "ctbench", "run", *_arguments(case, folder)],
-            env={**os.environ, "CTBENCH_HOME": str(folder / "home")},
-            stdout=subprocess.DEVNULL,
-            stderr=(folder / "stderr").open("w"),
-        )
+        with (folder / "stderr").open("w") as stderr:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "ctbench", "run", *_arguments(case, folder)],
+                env={**os.environ, "CTBENCH_HOME": str(folder / "home")},
+                stdout=subprocess.DEVNULL,
+                stderr=stderr,
+            )
         _, status, usage = os.wait4(process.pid, 0)  # with all the processes that it waited for
         process.returncode = os.waitstatus_to_exitcode(status)
         wall = time.perf_counter() - started
@@ -102,7 +105,6 @@ def run_case(case: Case) -> dict[str, Any]:
             "peak_memory_bytes": usage.ru_maxrss * unit,
             "megabytes": sum(path.stat().st_size for path in folder.glob("d*.txt")) / 1e6,
             **_work(folder / "home" / "store"),
-            "numbers": _numbers(folder / "results"),
         }
 
 
@@ -145,14 +147,9 @@ def _arguments(case: Case, folder: Path) -> list[str]:
     return [text for name, value in options.items() for text in (f"--{name}", str(value))]
 
 
-def _work(store: Path) -> dict[str, float]:
-    records = [json.loads(path.read_text(encoding="utf-8")) for path in store.glob("??/*/record.json")]
+def _work(store: Path) -> dict[str, Any]:
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(store.glob("??/*/record.json"))]
     shares = [1.0 if "seconds" in record else 1.0 / TRAIN_OVER_EVALUATE for record in records]
     tokens = sum(record["tokens"] * share for record, share in zip(records, shares, strict=True))
-    return {"nodes": len(records), "tokens": tokens}
-
-
-def _numbers(results: Path) -> str:
-    from ctbench.results import read_results
-
-    return digest(sorted(repr((found.seed, found.matrix.tolist())) for found in read_results(results).results))
+    numbers = [{name: record.get(name) for name in NUMBERS} for record in records]
+    return {"nodes": len(records), "tokens": tokens, "numbers": digest(numbers)}

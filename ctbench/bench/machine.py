@@ -7,12 +7,12 @@ import platform
 import time
 from collections.abc import Callable
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any, Final
 
 import torch
 
 from ctbench.precision import has_fast_bf16
+from ctbench.provenance import processor
 
 SIZES: Final = (1024, 2048)
 GPU_SIZES: Final = (4096, 8192)
@@ -29,7 +29,7 @@ def describe() -> dict[str, Any]:
     """Return hardware and versions; no name of a host or a user is among them."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "cores": num_cores(),
         "memory_gib": _memory_gib(),
         "fast_bf16": has_fast_bf16(),
@@ -109,16 +109,6 @@ def synchronize(device: str) -> None:
     """Wait for what was given to a GPU; nothing to wait for on a CPU."""
     if device == "cuda":
         torch.cuda.synchronize()
-
-
-def _processor() -> str:
-    try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()
 
 
 def _memory_gib() -> float | None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ctbench.bench.cases import Case, run_case
 from ctbench.errors import BadConfig
+from ctbench.report.numbers import DASH
 from ctbench.report.style import GREY, look, save, styled
 from ctbench.report.tables import Cell, Table, csv_text, markdown
 
@@ -29,6 +30,7 @@ class Axis:
         work: the column that says how much work a case is.
         quick: values of the quick study; the first is the common case's.
         full: values of the full one.
+        keeps_numbers: whether the numbers of all cases must be the same.
     """
 
     name: str
@@ -36,13 +38,14 @@ class Axis:
     work: str
     quick: tuple[float, ...]
     full: tuple[float, ...]
+    keeps_numbers: bool = False
 
 
 AXES: Final = (
     Axis(name="domains", label="domains", work="tokens", quick=(2, 4), full=(2, 4, 8, 16)),
     Axis(name="megabytes", label="corpus, MB", work="megabytes", quick=(1, 4), full=(1, 10, 100)),
     Axis(name="seeds", label="seeds", work="tokens", quick=(1, 2), full=(1, 2, 4)),
-    Axis(name="workers", label="workers", work="tokens", quick=(1, 2), full=(1, 2, 4)),
+    Axis(name="workers", label="workers", work="tokens", quick=(1, 2), full=(1, 2, 4), keeps_numbers=True),
 )
 COLUMNS: Final = ("axis", "value", "nodes", "tokens", "megabytes", "wall_seconds", "cpu_seconds", "peak_memory_bytes")
 
@@ -91,8 +94,8 @@ def measure_scaling(
 def summarise(axis: Axis, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return how much the last case of an axis takes in units of the first: work, CPU time, wall time, memory.
 
-    `time_over_work` above 1 says that time grows faster than the work. `same_numbers` says whether all cases of the
-    axis have the same matrices, which they must where only the workers differ.
+    `time_over_work` above 1 says that time grows faster than the work. `same_numbers` says, where the
+    cases must have the same weights and scores (only the workers differ), whether they do.
     """
     first, last = rows[0], rows[-1]
     times = {key: last[key] / first[key] for key in ("cpu_seconds", "wall_seconds", "peak_memory_bytes")}
@@ -102,7 +105,7 @@ def summarise(axis: Axis, rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         "work": work,
         **times,
         "time_over_work": times["cpu_seconds"] / work,
-        "same_numbers": len({row["numbers"] for row in rows}) == 1,
+        "same_numbers": len({row["numbers"] for row in rows}) == 1 if axis.keeps_numbers else None,
     }
 
 
@@ -149,7 +152,7 @@ def scaling_tables(document: dict[str, Any]) -> list[Table]:
         (
             row["axis"],
             *(f"{row[key]:.2f}" for key in ("work", "cpu_seconds", "wall_seconds", "peak_memory_bytes")),
-            "yes" if row["same_numbers"] else "no",
+            {None: DASH, True: "yes", False: "no"}[row["same_numbers"]],
         )
         for row in document["growth"]
     ]
@@ -178,7 +181,8 @@ def draw_scaling(document: dict[str, Any], path: Path) -> Path:
             rows = [row for row in document["rows"] if row["axis"] == axis.name]
             _draw_time(panels[0, column], rows, axis)
             _draw_memory(panels[1, column], rows, axis)
-        panels[0, 0].set_ylabel("seconds")
+        _mark_seconds(panels[0, 0])
+        panels[1, 0].set_ylim(bottom=0, top=1.2 * max(row["peak_memory_bytes"] for row in document["rows"]) / 2**20)
         panels[1, 0].set_ylabel("peak memory, MiB")
         panels[0, 0].legend()
     return save(figure, path)
@@ -193,22 +197,28 @@ def _draw_time(panel: Axes, rows: Sequence[Mapping[str, Any]], axis: Axis) -> No
     first = rows[0]
     ideal = [first["cpu_seconds"] * row[axis.work] / first[axis.work] for row in rows]
     panel.plot(values, ideal, color=GREY, linewidth=1, label="as the work")
-    _scale(panel, values)
-    panel.set_title(axis.label)
+    _mark(panel, values)
+
+
+def _mark_seconds(panel: Axes) -> None:
+    from matplotlib.ticker import LogLocator, NullLocator, ScalarFormatter
+
+    panel.set_yscale("log")
+    panel.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    panel.yaxis.set_minor_locator(NullLocator())
+    panel.yaxis.set_major_formatter(ScalarFormatter())
+    panel.set_ylabel("seconds")
 
 
 def _draw_memory(panel: Axes, rows: Sequence[Mapping[str, Any]], axis: Axis) -> None:
     values, style = [row["value"] for row in rows], look(2)
     memory = [row["peak_memory_bytes"] / 2**20 for row in rows]
     panel.plot(values, memory, color=style.colour, marker=style.marker)
-    _scale(panel, values)
-    panel.set_yscale("linear")
-    panel.set_ylim(bottom=0)
+    _mark(panel, values)
     panel.set_xlabel(axis.label)
 
 
-def _scale(panel: Axes, values: Sequence[float]) -> None:
+def _mark(panel: Axes, values: Sequence[float]) -> None:
     panel.set_xscale("log")
-    panel.set_yscale("log")
     panel.set_xticks(list(values), [f"{value:g}" for value in values])
     panel.minorticks_off()

@@ -118,20 +118,26 @@ def _runs(results: Path) -> list[dict[str, Any]]:
 
 
 def _print(rows: list[dict[str, Any]]) -> None:
+    if not rows:
+        print("nothing yet")
+    elif sys.stdout.isatty():
+        _print_fitted(rows)
+    else:  # a pipe has no width to fit, and rich would take a quarter of the command's time
+        lines = [[str(key) for key in rows[0]], *([str(value) for value in row.values()] for row in rows)]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        for line in lines:
+            print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _print_fitted(rows: list[dict[str, Any]]) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    if not rows:
-        print("nothing yet")
-        return
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=10_000)
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for key in rows[0]:
         table.add_column(key, no_wrap=key == "name", overflow="fold")
     for row in rows:
         table.add_row(*(Text(str(value)) for value in row.values()))
-    console.print(table)
+    Console(highlight=False).print(table)

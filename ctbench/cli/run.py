@@ -70,7 +70,7 @@ def command(
                 control=control,
             )
     if as_json:
-        records = [result.record() for result in found]
+        records = [to_record(result) for result in found]
         json.dump(records[0] if len(records) == 1 else records, sys.stdout, allow_nan=False)
         print()
         return

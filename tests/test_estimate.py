@@ -1,0 +1,72 @@
+from __future__ import annotations
+
+import json
+
+from ctbench.estimate import TINY_LAYER_PARAMETERS, estimate, layer_parameters, read_speeds, write_speeds
+from ctbench.graph import Node
+from ctbench.store import Store
+
+RECIPE = {"tokens": 10_000, "batch": 10, "length": 10, "held_out_tokens": 600, "epochs": 3}
+HOW = {"model": "tiny", "threads": 1}
+STAGE = Node(kind="stage", identity={"recipe": RECIPE, "num_steps": 7, "precision": "fp32"}, how=HOW)
+CELL = Node(kind="cell", identity={"recipe": RECIPE, "precision": "fp32"}, how=HOW)
+LOSS = Node(kind="loss", identity={"recipe": RECIPE, "domains": ["a", "b"], "precision": "fp32"}, how=HOW)
+
+
+def speed(**changes):
+    row = {
+        "kind": "stage",
+        "layer_parameters": TINY_LAYER_PARAMETERS,
+        "precision": "fp32",
+        "threads": 1,
+        "seconds": 0.5,
+    }
+    return row | changes
+
+
+def seconds(rows):
+    return {row["kind"]: (row["seconds"], row["source"]) for row in rows}
+
+
+def test_bench_serves_where_the_store_has_no_records(tmp_path):
+    speeds = [speed(), speed(kind="cell", examples=10, seconds=0.25)]
+    found = seconds(estimate([STAGE, CELL, LOSS], Store(tmp_path), speeds=speeds))
+    assert found["stage"] == (700 * 0.5, "bench")
+    assert found["cell"] == (10 * 3 * 0.25, "bench")
+    assert found["loss"] == (600 * 2 / 3 * 0.5, "bench")
+    assert found["base"] == (0.0, None)
+
+
+def test_time_is_scaled_by_the_size_of_the_model(tmp_path):
+    far = speed(layer_parameters=100 * TINY_LAYER_PARAMETERS, seconds=9.0)
+    near = speed(layer_parameters=2 * TINY_LAYER_PARAMETERS, seconds=1.0)
+    assert seconds(estimate([STAGE], Store(tmp_path), speeds=[far, near]))["stage"][0] == 700 * 0.5
+
+
+def test_store_is_believed_before_the_bench(tmp_path):
+    store = Store(tmp_path)
+    with store.writing("ab" * 32, {"seconds": 4.0, "tokens": 2, "steps": [1]}):
+        pass
+    assert seconds(estimate([STAGE], store, speeds=[speed()]))["stage"] == (700 * 2.0, "store")
+
+
+def test_nothing_measured_is_unknown_and_so_is_another_precision(tmp_path):
+    store = Store(tmp_path)
+    assert seconds(estimate([STAGE], store))["stage"] == (None, None)
+    assert seconds(estimate([STAGE], store, speeds=[speed(precision="bf16")]))["stage"] == (None, None)
+
+
+def test_newer_speed_replaces_the_older_of_the_same_kind(tmp_path):
+    write_speeds(tmp_path, [speed(), speed(threads=2)])
+    write_speeds(tmp_path, [speed(seconds=0.125)])
+    assert [(row["threads"], row["seconds"]) for row in read_speeds(tmp_path)] == [(1, 0.125), (2, 0.5)]
+    (tmp_path / "speeds.json").write_text("{")
+    assert read_speeds(tmp_path) == []
+
+
+def test_size_of_a_checkpoint_is_read_from_its_configuration(checkpoint, tmp_path):
+    assert layer_parameters(str(checkpoint("bert"))) == 12 * 2 * 32**2
+    assert layer_parameters(str(checkpoint("gpt2"))) == 12 * 2 * 32**2
+    assert layer_parameters(str(tmp_path / "nothing")) is None
+    assert json.loads((checkpoint("distilbert") / "config.json").read_text())["dim"] == 32
+    assert layer_parameters(str(checkpoint("distilbert"))) == 12 * 2 * 32**2
