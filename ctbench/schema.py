@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -295,9 +295,3 @@ class Result:
         from ctbench.report.plots import make_figure
 
         return make_figure([self], kind=kind)
-
-    def record(self) -> dict[str, Any]:
-        """Return the content of the file as plain dicts, lists, numbers and strings."""
-        from ctbench.result_format import to_record
-
-        return to_record(self)

@@ -28,7 +28,7 @@ def test_a_written_result_is_read_back_unchanged(tmp_path: Path) -> None:
     assert written.path == tmp_path / "domain" / "tiny" / "hyperprompt" / f"{result.key[:16]}.json"
     back = read_result(written.path)
     assert back.path == written.path
-    assert back.record() == result.record()
+    assert to_record(back) == to_record(result)
     assert np.array_equal(back.matrix, result.matrix, equal_nan=True)
 
 

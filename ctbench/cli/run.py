@@ -70,6 +70,8 @@ def command(
                 control=control,
             )
     if as_json:
+        from ctbench.result_format import to_record
+
         records = [to_record(result) for result in found]
         json.dump(records[0] if len(records) == 1 else records, sys.stdout, allow_nan=False)
         print()
