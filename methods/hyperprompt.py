@@ -56,6 +56,8 @@ class Hyperprompt(Method):
     """Weight of the agreement with the teacher; 0 is the ablation without it."""
     disagree_weight: float = hyper(0.1, low=0.0, tune=(0.1, 0.3, 1.0))
     """Weight of the disagreement of the two prompts' hidden states; 0 is the ablation without it."""
+    random_fraction: float = hyper(0.5, low=0.0, high=1.0)
+    """Share of each batch's rows that are run under a random prompt too, in [0, 1], one row at least; costs two passes."""
     use_hypernetwork: bool = hyper(True)
     """False is the ablation with one learned prompt, the same for every text."""
     context: str = hyper("embeddings", choices=("embeddings", "hidden"))
@@ -87,14 +89,15 @@ class Hyperprompt(Method):
         terms = {"lm": own.loss}
         if not (self.agree_weight or self.disagree_weight):
             return terms
-        noise = hypernetwork.random_prompt(stage, len(context))
-        random = stage.backbone(batch, prompt=noise, lm=False).hidden.float()
+        some = _first_rows(batch, max(1, round(self.random_fraction * len(context))))
+        noise = hypernetwork.random_prompt(stage, len(some.input_ids))
+        random = stage.backbone(some, prompt=noise).hidden.float()
         if self.agree_weight:
             with torch.no_grad():
-                teacher = stage.teacher(batch, prompt=noise, lm=False).hidden.float()
+                teacher = stage.teacher(some, prompt=noise).hidden.float()
             terms["agree"] = self.agree_weight * F.mse_loss(random, teacher)
         if self.disagree_weight:
-            cosine = F.cosine_similarity(own.hidden.float(), random, dim=-1)
+            cosine = F.cosine_similarity(own.hidden[: len(random)].float(), random, dim=-1)
             terms["disagree"] = self.disagree_weight * F.relu(cosine).mean()
         return terms
 
@@ -187,3 +190,9 @@ class Hypernetwork(nn.Module):
         spread = (self.square - self.mean.square()).clamp(min=0.0).sqrt()
         context = self.mean + spread * stage.normal((count, len(self.mean)), "random prompts")
         return self.prompt_from(context)
+
+
+def _first_rows(batch: Batch, count: int) -> Batch:
+    """Return the first `count` texts of a batch, with nothing to predict."""
+    mask = batch.attention_mask
+    return Batch(input_ids=batch.input_ids[:count], attention_mask=None if mask is None else mask[:count])

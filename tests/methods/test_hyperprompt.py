@@ -85,11 +85,11 @@ def given_prompts(small, **settings):
 
 def test_random_prompts_have_the_statistics_of_real_ones(small):
     real, random = given_prompts(small)
-    assert real.shape == random.shape == (4 * 64, real.shape[1])
+    assert (len(real), len(random)) == (4 * 64, 4 * 64 // 2)
     spread, drawn = real.std(0).mean(), random.std(0).mean()
     assert 0.5 < drawn / spread < 2
     assert (real.mean(0) - random.mean(0)).abs().mean() < 0.5 * spread
-    assert not torch.equal(real, random)
+    assert not torch.equal(real[: len(random)], random)
     real, plain = given_prompts(small, noise="plain")  # what the test would see of noise that is not matched
     assert plain.std(0).mean() > 2 * real.std(0).mean()
 
@@ -100,7 +100,7 @@ def test_both_weights_at_0_leave_one_pass_per_update_and_no_teacher(small):
     assert record["losses"].keys() == {"loss", "lm"}
     _, _, control = train(get_method("hyperprompt"), build(method, small.base, small.stream), small.first)
     assert control["losses"].keys() == {"loss", "lm", "agree", "disagree"}
-    assert control["forward_tokens"] >= record["forward_tokens"] + 2 * record["tokens"]
+    assert control["forward_tokens"] == record["forward_tokens"] + record["tokens"]  # two passes over half the rows
 
 
 def test_teacher_and_student_agree_at_the_first_update(small):
