@@ -82,14 +82,21 @@ def judge(cls: type[Method], world: World, name: str = "", settings: Mapping[str
         refused = isinstance(error, BadConfig)
         stop = Verdict(law=RUNS, holds=None if refused else False, line=f"{'refused: ' if refused else ''}{error}")
         return [stop, *(Verdict(law=law, holds=None, line="not judged, it does not run") for law in LAWS)]
-    broken = {law: function(trial) for law, function in LAWS.items() if law != "resume"}
+    broken = {law: _apply(function, trial) for law, function in LAWS.items() if law != "resume"}
     verdicts = {law: Verdict(law=law, holds=line is None, line=line or _SAYS[law]) for law, line in broken.items()}
     if broken["determinism"]:
         verdicts["resume"] = Verdict(law="resume", holds=None, line="not judged, two equal runs differ already")
     else:
-        line = resume(trial)
+        line = _apply(resume, trial)
         verdicts["resume"] = Verdict(law="resume", holds=line is None, line=line or _SAYS["resume"])
     return [Verdict(law=RUNS, holds=True, line=_SAYS[RUNS]), *(verdicts[law] for law in LAWS)]
+
+
+def _apply(law: Law, trial: Trial) -> str | None:
+    try:
+        return law(trial)
+    except (CTBenchError, TrialFailed) as error:
+        return f"{error}"
 
 
 def _run(trial: Trial) -> None:
@@ -157,8 +164,9 @@ def budget(trial: Trial) -> str | None:
 
 def frozen(trial: Trial) -> str | None:
     """Weights that do not require a gradient stay as they are, bit for bit."""
+    names = [name for name, _ in trial.build().named_parameters()]
     for number, done in enumerate(trial.first, start=1):
-        for name, _ in trial.build().named_parameters():
+        for name in names:
             stored = name.replace(".base_layer.", ".")  # peft's name of what a saved state calls by its own
             if name in done.trained or stored not in done.start:
                 continue
@@ -177,7 +185,7 @@ def honesty(trial: Trial) -> str | None:
             return f"the cells of row {row} fine-tune different LMs, so the domain of a task must be known; {advice}"
     number, names = len(trial.plan.stages), trial.world.stream.names
     shown = trial.adapted(number, names[0])
-    for task, told in [(name, stage) for name in names for stage in range(1, len(names) + 1)]:
+    for task, told in ((names[-1], number), (names[0], 1)):
         other = trial.adapted(number, task, told=told)
         what = f"adapt gives another LM when it is told task '{task}' and stage {told}"
         if name := difference(shown.state(), other.state()):
@@ -254,7 +262,7 @@ def _found(built: Backbone, base: Backbone) -> int:
 
 def _total(trial: Trial, stream: Stream) -> int:
     """Return the number of parameters of all LMs that the last row needs, beside the first one's own."""
-    built, plan = trial.build(stream), trial.method().plan(stream)
+    built, plan = trial.build(stream), trial.plan_of(stream)
     trained = sum(each.numel() for _, each in built.trainable())
     return _reported(built, trial.world.base) + max(0, len(plan.kept) - 1) * trained
 

@@ -27,6 +27,7 @@ from ctbench.errors import CTBenchError
 from ctbench.memory import Tree, flatten
 from ctbench.method import Method, configure
 from ctbench.partial import load_progress, save_progress
+from ctbench.plan import Plan
 from ctbench.pretrain import Progress, Trainer
 from ctbench.stage import Stage
 from ctbench.store import Store
@@ -87,14 +88,18 @@ class Trial:
         self.world = world
         self.name = name or cls.__name__.lower()
         self.settings = dict(settings or {})
-        with self._explained("plan"):
-            self.plan = self.method().plan(world.stream).fitting(world.stream.names)
+        self.plan = self.plan_of(world.stream)
         self._store = Store(world.folder / "store")
         self._checkpoint = Path(tempfile.mkdtemp(dir=world.folder))
 
     def method(self) -> Method:
         """Return the method made anew, as every node of a run makes its own."""
         return configure(self.cls, self.name, self.settings)
+
+    def plan_of(self, stream: Stream) -> Plan:
+        """Return the method's plan for a stream, which must fit it."""
+        with self._explained("plan"):
+            return self.method().plan(stream).fitting(stream.names)
 
     def build(self, stream: Stream | None = None) -> Backbone:
         """Return the untouched LM as the method builds it for a stream, always with the same new weights."""

@@ -106,11 +106,10 @@ def tiny_world(objective: Literal["mlm", "clm"]) -> Iterator[World]:
 def _build(tokenizer: Any, objective: Literal["mlm", "clm"]) -> Backbone:
     from transformers import LlamaConfig, ModernBertConfig
 
-    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 2, "num_hidden_layers": 2}
+    sizes = {"hidden_size": 16, "intermediate_size": 24, "num_attention_heads": 2, "num_hidden_layers": 1}
+    dropout = {"attention_dropout": DROPOUT, "mlp_dropout": DROPOUT}
     config = (
-        ModernBertConfig(
-            **tiny_settings(len(tokenizer)) | sizes | {"attention_dropout": DROPOUT, "mlp_dropout": DROPOUT}
-        )
+        ModernBertConfig(**tiny_settings(len(tokenizer)) | sizes | dropout | {"layer_types": ["full_attention"]})
         if objective == "mlm"
         else LlamaConfig(vocab_size=len(tokenizer), pad_token_id=0, num_key_value_heads=1, **sizes)
     )

@@ -11,6 +11,7 @@ from ctbench.cli import main
 from ctbench.cli.check import kind_of
 from ctbench.errors import UnknownName
 from ctbench.laws import LAWS
+from ctbench.new import new_stream
 
 PEEKS = """
 def adapt(self, backbone, stream, task, stage):
@@ -58,6 +59,18 @@ def test_wrong_call_is_one_line_and_exit_code_2(args, words, capsys, tmp_path, m
     assert captured.err.count("\n") == 1
     assert words in captured.err
     assert not list(tmp_path.iterdir())
+
+
+def test_stream_is_inspected_and_a_problem_gives_exit_code_1(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("ctbench.data.inspect")
+    monkeypatch.chdir(tmp_path)
+    new_stream("corpus", tmp_path)
+    assert main(["check", "./corpus.toml", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["problems"] == []
+    examples = tmp_path / "corpus-data" / "first"
+    examples.joinpath("train.jsonl").write_text(examples.joinpath("test.jsonl").read_text())
+    assert main(["check", "./corpus.toml"]) == 1
+    assert "first" in capsys.readouterr().out
 
 
 def test_names_and_paths_tell_methods_from_streams():

@@ -106,6 +106,18 @@ class PlansTooLittle(Method):
         return Plan(stages=(stream.names,), parents=(0,), cells=((0, 0), (1, 1)))
 
 
+class NeedsTwoDomains(Method):
+    def plan(self, stream):
+        assert stream.names[1]
+        return super().plan(stream)
+
+
+def test_law_that_a_method_stops_with_an_error_is_broken(encoder):
+    verdicts = judge(NeedsTwoDomains, encoder)
+    assert found(verdicts).keys() == {"size"}
+    assert found(verdicts)["size"].startswith("plan: IndexError: tuple index out of range (test_laws.py:")
+
+
 @pytest.mark.parametrize(
     ("cls", "line"),
     [
