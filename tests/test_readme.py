@@ -58,7 +58,7 @@ def test_the_python_of_the_readme_runs(tmp_path, monkeypatch, capsys):
     block = next(code for code in blocks("python") if "ctbench.run(" in code)
     asked = 'stream="domain", seed=range(3)'
     assert asked in block
-    write_stream(tmp_path)
+    write_stream(tmp_path, epochs="1", tokens="2_560")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CTBENCH_HOME", str(tmp_path / "home"))
     exec(block.replace(asked, 'stream="small.toml", seed=range(1), workers=0'), {})

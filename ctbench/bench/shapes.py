@@ -64,7 +64,7 @@ class Shape:
 
         Example:
             >>> round(SHAPES["22m"].flops_per_token() / 1e6)
-            79
+            78
         """
         attention = 2 * self.layers * self.length * self.width
         head = MASK_FRACTION * (self.vocabulary * self.width + self.width**2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -268,6 +269,8 @@ def _notes(group: Group, rows: Sequence[Row]) -> Iterable[str]:
     yield from group.notes
     if len({order for row in rows for order, _ in row.entry.results}) > 1:
         yield "several orders of the domains: means over seeds first, then over orders"
+        if any(len(set(Counter(order for order, _ in row.entry.results).values())) > 1 for row in rows):
+            yield "orders with unequal numbers of seeds: deviations and intervals weigh every run alike"
     runs = {row.entry.label: set(row.entry.results) for row in rows}
     if len({frozenset(each) for each in runs.values()}) > 1:
         most = set.union(*runs.values())

@@ -155,7 +155,7 @@ _LATEX = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
+    '"': r"\char34{}",  # a shorthand in some languages of babel
     "[": "{[}",  # after a line break it would begin an argument
     "]": "{]}",
     "±": r"$\pm$",

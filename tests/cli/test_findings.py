@@ -16,7 +16,7 @@ def test_run_show_and_compare_print_what_is_odd(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CTBENCH_HOME", str(tmp_path / "home"))
-    write_stream(tmp_path, epochs="1")
+    write_stream(tmp_path, epochs="1", tokens="2_560", num_test="16")
     write_method(tmp_path, "def loss(self, stage, batch):\n    return {'lm': 0.0 * stage.backbone(batch).loss}", "lazy")
     texts = {}
     for name, line in {

@@ -86,7 +86,9 @@ def test_latex_holds_no_unescaped_special(view: str) -> None:
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX on this machine")
 def test_latex_compiles(tmp_path: Path) -> None:
     body = compare(EVILS, against=None).render("latex", explain=True)
-    head = "\\documentclass{article}\\usepackage[T1]{fontenc}\\usepackage{booktabs}\\begin{document}\n"
+    lines = r"\let\toprule\hline\let\midrule\hline\let\bottomrule\hline"
+    rules = rf"\IfFileExists{{booktabs.sty}}{{\usepackage{{booktabs}}}}{{{lines}}}"
+    head = r"\documentclass{article}" + rules + "\\begin{document}\n"
     (tmp_path / "table.tex").write_text(head + body + "\\end{document}\n", encoding="utf-8")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "table.tex"]
     answer = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)

@@ -96,6 +96,9 @@ def test_means_are_over_seeds_first_then_over_orders() -> None:
     first, second = [r.metrics["F_Acc"] for r in results[:3]], results[3].metrics["F_Acc"]
     assert rows(found)["naive"].scores["F_Acc"].mean == pytest.approx((np.mean(first) + second) / 2)
     assert "several orders of the domains: means over seeds first, then over orders" in found.tables()[0].notes
+    uneven = "orders with unequal numbers of seeds: deviations and intervals weigh every run alike"
+    assert uneven in found.tables()[0].notes
+    assert uneven not in compare([results[0], results[3]]).tables()[0].notes
 
 
 def test_a_mean_over_an_incomplete_set_is_refused_unless_partial() -> None:
