@@ -34,7 +34,7 @@ class Question:
 
     Args:
         shapes: of the pre-training; cells are always the tiny one's.
-        methods: names or paths, to see what they cost.
+        methods: names or paths, to see what they cost; measured at the first shape.
         what: some of "pretrain" (beside a Trainer), "overhead" (beside a bare loop) and "cells".
         precisions: of both sides; empty for fp32, and bf16 where the hardware has it.
         threads: of each side; None for all cores.
@@ -135,12 +135,12 @@ def _train(
     say: Callable[[str], None],
 ) -> list[dict[str, Any]]:
     found = []
-    for shape in question.shapes:
+    for number, shape in enumerate(question.shapes):
         sides = plan_sides(
             shape,
             precisions=precisions,
             threads=threads,
-            methods=question.methods if "pretrain" in question.what else (),
+            methods=question.methods if "pretrain" in question.what and number == 0 else (),
             with_bare="overhead" in question.what,
             with_trainer="pretrain" in question.what,
             compiled=question.compiled,

@@ -12,6 +12,8 @@ from ctbench.bench.loops import Work, as_request
 
 MIN_STEPS: Final = {"engine": 10, "bare": 10, "trainer": 2}
 """Fewest timed steps of a loop; the engine's clock ticks every ten."""
+WARMUP: Final = {"engine": 10, "bare": 2, "trainer": 2}
+"""Steps before the clock starts."""
 
 Reading = dict[str, Any]
 Ask = Callable[[str, dict[str, Any]], Reading]
@@ -32,10 +34,11 @@ def calibrate(sides: Sequence[Side], ask: Ask, *, seconds: float) -> list[Side]:
     found = []
     for side in sides:
         least = MIN_STEPS[side.loop]
-        reading = ask(side.loop, as_request(side.loop, replace(side.work, warmup=least, steps=least)))
+        work = replace(side.work, warmup=WARMUP[side.loop], steps=least)
+        reading = ask(side.loop, as_request(side.loop, work))
         per_step = reading["seconds"] / reading["steps"]
         steps = max(1, math.ceil(seconds / per_step / least)) * least
-        found.append(replace(side, work=replace(side.work, warmup=least, steps=steps)))
+        found.append(replace(side, work=replace(work, steps=steps)))
     return found
 
 

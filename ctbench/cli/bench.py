@@ -16,7 +16,7 @@ def command(
     shape: Annotated[
         str, typer.Option(help="Shapes, with commas: tiny, 22m, roberta-base, roberta-base-512.")
     ] = "tiny,22m",
-    method: Annotated[str, typer.Option(help="Methods whose cost to measure, with commas.")] = "",
+    method: Annotated[str, typer.Option(help="Methods whose cost to measure at the first shape, with commas.")] = "",
     what: Annotated[
         str, typer.Option(help="pretrain (beside a Trainer), overhead (beside a bare loop), cells, all; with commas.")
     ] = "all",

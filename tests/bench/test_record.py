@@ -56,7 +56,7 @@ def test_calibration_fills_the_time_with_whole_multiples_of_the_least_steps():
     ready = calibrate(sides(), ask, seconds=14.5 * per_step)
     assert [(side.loop, side.work.warmup, side.work.steps) for side in ready] == [
         ("engine", 10, 20),
-        ("bare", 10, 20),
+        ("bare", 2, 20),
         ("trainer", 2, 16),
     ]
 
