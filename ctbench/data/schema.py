@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from ctbench.data.settings import Count, FinetuneRecipe, Flag, Language, PretrainRecipe, Text, Texts
+from ctbench.data.settings import Count, FinetuneRecipe, Flag, Inner, Language, PretrainRecipe, Text, Texts
 from ctbench.errors import BadData, UnknownName
 
 Metric = Literal["accuracy", "macro_f1", "micro_f1"]
@@ -93,8 +93,10 @@ class FilesTask:
     """Where the examples come from."""
     train: Texts
     """Files with training examples, relative to `root`."""
-    test: Texts
-    """Files with test examples."""
+    test: Texts | None = None
+    """Files with test examples; without them a share of `train` is set apart."""
+    test_fraction: Inner = 0.3
+    """Where there is no `test`: share of each label's examples that is set apart, chosen by the text, in (0, 1)."""
     validation: Texts | None = None
     """Files with validation examples."""
     format: Literal["auto", "jsonl", "csv", "parquet"] = "auto"
