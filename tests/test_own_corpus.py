@@ -72,7 +72,7 @@ def test_readme_commands_lead_from_two_folders_to_a_matrix(corpus, checkpoint, c
     assert "A_Acc" in call(first + QUICK, capsys)
     budgets = first.partition("mine.toml")[2]  # what the README calls a try in seconds
     assert full in own
-    folder = checkpoint("bert")
+    folder = checkpoint("modernbert")  # its rotary positions take the README's blocks
     said = call(own.replace("path/to/checkpoint", str(folder)) + budgets + QUICK, capsys)
     assert folder.name in said
     results = list(load_results(corpus / "results")["result"])

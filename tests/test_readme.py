@@ -85,4 +85,4 @@ def test_the_stream_of_the_readme_is_valid(tmp_path):
     block = blocks("toml")[0]
     tomllib.loads(block)
     (tmp_path / "mine.toml").write_text(block, encoding="utf-8")
-    assert get_stream(str(tmp_path / "mine.toml")).names == ("restaurant", "phone")
+    assert get_stream(str(tmp_path / "mine.toml")).names == ("kitchen", "garden")
