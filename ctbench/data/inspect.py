@@ -104,7 +104,7 @@ def inspect_stream(stream: Stream) -> StreamInspection:
     for domain in stream.domains:
         train, validation, test, labels = check_task(stream, domain)
         tasks.append(_inspect_task(domain, train, validation, test, labels))
-        texts_of[domain.name] = [example.text for example in test]
+        texts_of[domain.name] = [_longer(example) for example in test]
     owners = [name for name, texts in texts_of.items() for _ in texts]
     tests = [text for texts in texts_of.values() for text in texts]
     index = LeakIndex(tests)
@@ -200,6 +200,11 @@ def _input(example: Example) -> tuple[str, str]:
     return " ".join(example.text.casefold().split()), " ".join(normalise(example.pair or ""))
 
 
+def _longer(example: Example) -> str:
+    """Return the sentence of a pair of aspect and sentence, whichever stands first."""
+    return max(example.text, example.pair or "", key=len)
+
+
 def _overlap(inputs: Sequence[tuple[str, str]], others: Sequence[Example]) -> int:
     known = {_input(example) for example in others}
     return sum(given in known for given in inputs)
@@ -231,5 +236,7 @@ def _task_problems(tasks: Sequence[TaskInspection]) -> Iterator[str]:
                 yield f"task of {task.domain}: {count} of {task.test} test inputs are also {split} inputs"
         if unseen := [label.name for label in task.labels if label.test == 0]:
             yield f"task of {task.domain}: no test example of {', '.join(unseen)}"
-        if few := [f"{label.name} ({label.train})" for label in task.labels if label.train < _FEW_EXAMPLES]:
+        if never := [label.name for label in task.labels if label.train == 0]:
+            yield f"task of {task.domain}: no training example of {', '.join(never)}"
+        if few := [f"{label.name} ({label.train})" for label in task.labels if 0 < label.train < _FEW_EXAMPLES]:
             yield f"task of {task.domain}: fewer than {_FEW_EXAMPLES} training examples of {', '.join(few)}"

@@ -198,7 +198,7 @@ def task_fingerprint(stream: Stream, domain: Domain) -> str:
     limits = [task.max_train, task.max_test]
     if isinstance(task, HubTask):
         keys = ("id", "revision", "config", "train", "validation", "test", "text", "pair", "label")
-        return _hash(["hub task", [getattr(task, key) for key in keys], limits])
+        return _hash(["hub task", [getattr(task, key) for key in keys], limits, *_declared(task)])
     if isinstance(task, FilesTask):
         parts = []
         for paths in (task.train, task.validation, task.test):
@@ -206,8 +206,12 @@ def task_fingerprint(stream: Stream, domain: Domain) -> str:
             files = _find(stream, paths or (), task.format, whose)
             parts.append([[file.format, file.digest()] for file in files])
         apart = [] if task.test else [task.test_fraction]
-        return _hash(["files task", parts, task.text, task.pair, task.label, limits, *apart])
+        return _hash(["files task", parts, task.text, task.pair, task.label, limits, *apart, *_declared(task)])
     return _hash([_language_key(stream, domain.name, "task"), limits])
+
+
+def _declared(task: FilesTask | HubTask) -> list[Any]:
+    return [["labels", sorted(task.labels)]] if task.labels else []
 
 
 def _language_key(stream: Stream, domain: str | None, purpose: str) -> list[Any]:

@@ -50,7 +50,7 @@ def test_a_planted_leak_is_found(inspect, test_text, document):
     ("test_text", "document"),
     [
         (LONG, " ".join(LONG.split()[: WINDOW - 1])),
-        (MIDDLE, " ".join(MIDDLE.split()[: SHORT - 1] + ["photographs"])),
+        (MIDDLE, " ".join([*MIDDLE.split()[: SHORT - 1], "photographs"])),
         (MIDDLE, " ".join(reversed(MIDDLE.split()))),
         ("sharp!", "sharp and bright"),
     ],
