@@ -13,6 +13,7 @@ from readme import README
 from ctbench.cli import main
 from ctbench.data.stream import load_stream
 from ctbench.data.tasks import check_task
+from ctbench.loading import load_backbone
 from ctbench.randomness import make_generator
 from ctbench.results import load_results
 
@@ -72,11 +73,16 @@ def test_readme_commands_lead_from_two_folders_to_a_matrix(corpus, checkpoint, c
     assert "A_Acc" in call(first + QUICK, capsys)
     budgets = first.partition("mine.toml")[2]  # what the README calls a try in seconds
     assert full in own
-    folder = checkpoint("modernbert")  # its rotary positions take the README's blocks
+    folder = corpus / "encoder"
+    whole = load_backbone(str(checkpoint("modernbert")))  # its rotary positions take the README's blocks
+    whole.model.base_model.save_pretrained(folder)  # as a sentence encoder comes, without an LM head
+    whole.tokenizer.save_pretrained(folder)
     said = call(own.replace("path/to/checkpoint", str(folder)) + budgets + QUICK, capsys)
     assert folder.name in said
     results = list(load_results(corpus / "results")["result"])
     assert [result.backbone.name for result in results].count("tiny") == 1
+    notes = [finding.message for result in results for finding in result.findings if finding.code == "note"]
+    assert notes == [note for note in notes if "no complete LM head" in note] != []
     assert [result.matrix.shape for result in results] == [(3, 2), (3, 2)]
 
 
