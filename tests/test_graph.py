@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 
+from safetensors.torch import load_file, save_file
 from small_streams import spec_of, write_method, write_stream
 
 from ctbench.graph import Node, in_order
@@ -70,3 +72,18 @@ def test_spec_is_plain_json(tmp_path):
     for each in run.nodes:
         assert json.loads(json.dumps(each.spec())) == each.spec()
     assert dataclasses.is_dataclass(run)
+
+
+def test_keys_follow_the_weights_of_a_checkpoint_and_not_its_place(tmp_path, checkpoint):
+    stream, folder = write_stream(tmp_path), checkpoint("bert")
+
+    def keys(model):
+        return [node.key for node in spec_of(stream, model=str(model)).nodes]
+
+    shutil.copytree(folder, tmp_path / "moved")
+    assert keys(tmp_path / "moved") == keys(folder)
+    shutil.copytree(folder, tmp_path / "other" / folder.name)
+    weights = load_file(folder / "model.safetensors")
+    name = sorted(weights)[0]
+    save_file(weights | {name: weights[name] + 1}, tmp_path / "other" / folder.name / "model.safetensors")
+    assert not set(keys(tmp_path / "other" / folder.name)) & set(keys(folder))

@@ -6,7 +6,7 @@ import shlex
 import tomllib
 from types import ModuleType
 
-from readme import README, generated
+from readme import README, STREAMS, generated, streams
 from small_streams import write_stream
 
 from ctbench.cli import main
@@ -20,6 +20,11 @@ def test_generated_parts_have_not_drifted():
     text = README.read_text(encoding="utf-8")
     assert "<!-- generated: methods -->" in text
     assert generated(text) == text, "run: python tests/readme.py"
+
+
+def test_the_reference_of_stream_keys_has_not_drifted():
+    assert STREAMS.read_text(encoding="utf-8") == streams(), "run: python tests/readme.py"
+    assert "`domains.task.test_fraction`" in streams()
 
 
 QUICK = {
@@ -92,4 +97,4 @@ def test_the_stream_of_the_readme_is_valid(tmp_path):
     block = blocks("toml")[0]
     tomllib.loads(block)
     (tmp_path / "mine.toml").write_text(block, encoding="utf-8")
-    assert get_stream(str(tmp_path / "mine.toml")).names == ("restaurant", "phone")
+    assert get_stream(str(tmp_path / "mine.toml")).names == ("kitchen", "garden")

@@ -16,26 +16,29 @@ STREAM = """
 kind = "domain"
 summary = "three real domains"
 root = "$CTBENCH_DATA/domain"
-max_train = 120
-max_test = 200
-general = { source = "files", path = ["acl/corpus.jsonl", "pubmed/corpus.jsonl", "ai/corpus.jsonl"] }
+max_train = 48
+max_test = 100
+general = { source = "files", path = "acl/corpus.jsonl" }
 [base]
-tokens = 200_000
-batch = 32
-length = 64
-lr = 1e-3
-threads = 2
-[pretrain]
-tokens = 60_000
+tokens = 50_000
 batch = 16
 length = 64
-lr = 1e-3
-held_out_tokens = 5_000
+lr = 2e-3
+precision = "fp32"
+threads = 2
+[pretrain]
+tokens = 16_000
+batch = 16
+length = 64
+lr = 2e-3
+precision = "fp32"
+held_out_tokens = 1_000
 [finetune]
-epochs = 3
+epochs = 1
 lr = 1e-3
 seeds = [0]
-max_length = 96
+max_length = 64
+precision = "fp32"
 """
 DOMAIN = """
 [[domains]]
@@ -56,7 +59,7 @@ def test_three_real_domains_run_with_hyperprompt_and_tiny(tmp_path: Path, monkey
     monkeypatch.setenv("CTBENCH_HOME", str(tmp_path / "home"))
     stream = tmp_path / "reviews.toml"
     stream.write_text(STREAM + "".join(DOMAIN.format(name=name) for name in ("restaurant", "phone", "camera")))
-    result = run(method="hyperprompt", stream=str(stream), results=tmp_path / "results", workers=2, say=lambda _: None)[
+    result = run(method="hyperprompt", stream=str(stream), results=tmp_path / "results", workers=0, say=lambda _: None)[
         0
     ]
     assert result.matrix.shape == (4, 3)

@@ -23,6 +23,7 @@ COMMANDS: Final = {
     "plot": "Draw matrices, curves and costs of the results.",
     "report": "Write all results as one HTML page.",
     "bench": "Measure this machine and the engine beside the usual choices.",
+    "prepare": "Say where a stream's data comes from, arrange it and check it.",
     "ls": "List methods, streams, models or runs.",
     "check": "Check a method by the laws that all methods keep, or a stream and its data.",
     "new": "Write a method or a stream to start from.",

@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from ctbench.data.settings import Count, FinetuneRecipe, Flag, Language, PretrainRecipe, Text, Texts
+from ctbench.data.settings import Count, FinetuneRecipe, Flag, Inner, Language, PretrainRecipe, Text, Texts
 from ctbench.errors import BadData, UnknownName
 
 Metric = Literal["accuracy", "macro_f1", "micro_f1"]
@@ -93,8 +93,10 @@ class FilesTask:
     """Where the examples come from."""
     train: Texts
     """Files with training examples, relative to `root`."""
-    test: Texts
-    """Files with test examples."""
+    test: Texts | None = None
+    """Files with test examples; without them a share of `train` is set apart."""
+    test_fraction: Inner = 0.3
+    """Where there is no `test`: share of each label's examples that is set apart, chosen by the text, in (0, 1)."""
     validation: Texts | None = None
     """Files with validation examples."""
     format: Literal["auto", "jsonl", "csv", "parquet"] = "auto"
@@ -105,6 +107,8 @@ class FilesTask:
     """Field with a second text, for tasks on pairs (an aspect, a hypothesis)."""
     label: Text = "label"
     """Field with the label, a string or an integer."""
+    labels: Texts | None = None
+    """All labels, where the training examples do not show every one that is tested; by default those they show."""
     metric: Metric = "accuracy"
     """Score of a cell."""
     max_train: Count | None = None
@@ -139,6 +143,8 @@ class HubTask:
     """Field with a second text, for tasks on pairs."""
     label: Text = "label"
     """Field with the label, a string or an integer."""
+    labels: Texts | None = None
+    """All labels, where the training examples do not show every one that is tested; by default those they show."""
     metric: Metric = "accuracy"
     """Score of a cell."""
     max_train: Count | None = None
@@ -224,6 +230,7 @@ class Stream:
     registered: bool
     order: int = 0
     changed: tuple[str, ...] = ()
+    obtain: str = ""
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -250,11 +257,14 @@ class Stream:
             if not value:
                 raise BadData(
                     f"stream {self.name}: its data lies in the folder named by the environment variable {variable}, "
-                    f"which is not set; set it to the folder that holds {self._example_path()}"
+                    f"which is not set; set it to the folder that holds {self._example_path()}{self._advice()}"
                 )
             return Path(value).joinpath(*rest)
         here = self.path.parent if self.path else Path()
         return here / self.root
+
+    def _advice(self) -> str:
+        return f" (ctbench prepare {self.name} says where it comes from)" if self.obtain else ""
 
     def _example_path(self) -> str:
         texts = [domain.text for domain in self.domains] + [self.general]

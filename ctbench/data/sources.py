@@ -92,6 +92,12 @@ def read_examples(stream: Stream, domain: Domain, split: Split) -> list[Example]
 
 def _read_all_examples(stream: Stream, domain: Domain, split: Split) -> Iterator[Example]:
     task, whose = domain.task, f"the {split} examples of domain {domain.name} of stream {stream.name}"
+    if isinstance(task, FilesTask) and task.test is None and split != "validation":
+        together = dataclasses.replace(task, test=task.train)
+        every = list(_read_all_examples(stream, dataclasses.replace(domain, task=together), "train"))
+        apart = _set_apart(every, task.test_fraction)
+        yield from (example for example in every if (_content(example) in apart) == (split == "test"))
+        return
     if isinstance(task, FilesTask | HubTask):
         for place, record in _task_records(stream, task, split, whose):
             pair = _filled(place, record, task.pair) if task.pair else None
@@ -102,6 +108,19 @@ def _read_all_examples(stream: Stream, domain: Domain, split: Split) -> Iterator
     assert stream.language is not None
     for text, label in language_task(stream.language, stream.kind, domain.name, split):
         yield Example(text=text, label=label)
+
+
+def _set_apart(examples: Sequence[Example], fraction: float) -> set[str]:
+    """Choose test inputs: of each label a share, at least one, never all; by content, so that copies stay together."""
+    inputs: dict[str, set[str]] = {}
+    for example in examples:
+        inputs.setdefault(example.label, set()).add(_content(example))
+    counts = {label: min(len(found) - 1, max(1, round(fraction * len(found)))) for label, found in inputs.items()}
+    return {content for label, found in inputs.items() for content in sorted(found)[: counts[label]]}
+
+
+def _content(example: Example) -> str:
+    return _hash([example.text, example.pair])
 
 
 def _task_records(
@@ -179,15 +198,20 @@ def task_fingerprint(stream: Stream, domain: Domain) -> str:
     limits = [task.max_train, task.max_test]
     if isinstance(task, HubTask):
         keys = ("id", "revision", "config", "train", "validation", "test", "text", "pair", "label")
-        return _hash(["hub task", [getattr(task, key) for key in keys], limits])
+        return _hash(["hub task", [getattr(task, key) for key in keys], limits, *_declared(task)])
     if isinstance(task, FilesTask):
         parts = []
         for paths in (task.train, task.validation, task.test):
             whose = f"the task of domain {domain.name}"
             files = _find(stream, paths or (), task.format, whose)
             parts.append([[file.format, file.digest()] for file in files])
-        return _hash(["files task", parts, task.text, task.pair, task.label, limits])
+        apart = [] if task.test else [task.test_fraction]
+        return _hash(["files task", parts, task.text, task.pair, task.label, limits, *apart, *_declared(task)])
     return _hash([_language_key(stream, domain.name, "task"), limits])
+
+
+def _declared(task: FilesTask | HubTask) -> list[Any]:
+    return [["labels", sorted(task.labels)]] if task.labels else []
 
 
 def _language_key(stream: Stream, domain: str | None, purpose: str) -> list[Any]:

@@ -137,6 +137,7 @@ def _build(
         root=file.root,
         registered=registered,
         changed=changed,
+        obtain=file.obtain,
     )
 
 

@@ -57,6 +57,8 @@ class StreamFile:
     """What to cite."""
     licences: Annotated[Texts, Field(min_length=0)] = ()
     """Licences of the data."""
+    obtain: str = ""
+    """Where the data comes from and how its files are laid out; `ctbench prepare` prints it."""
     root: Text = "."
     """Where relative data paths start: a folder relative to the TOML, or an environment variable as "$NAME"."""
     model: Text = "tiny"

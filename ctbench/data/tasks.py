@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ctbench.data.schema import Domain, Stream
+from ctbench.data.schema import Domain, Stream, SyntheticTask
 from ctbench.data.sources import Example, read_examples
 from ctbench.errors import BadData
 
@@ -45,7 +45,7 @@ class TaskData:
     """An end task ready for fine-tuning.
 
     Attributes:
-        labels: names of the classes: the labels of the training examples, sorted.
+        labels: names of the classes: the declared labels, or those of the training examples, sorted.
         validation: None where the task has none.
         majority: accuracy on the test examples of the most frequent training label.
     """
@@ -93,16 +93,22 @@ def check_task(stream: Stream, domain: Domain) -> tuple[list[Example], list[Exam
     train = read_examples(stream, domain, "train")
     validation = read_examples(stream, domain, "validation")
     test = read_examples(stream, domain, "test")
-    labels = tuple(sorted({example.label for example in train}))
+    shown = {example.label for example in train}
+    declared = None if isinstance(domain.task, SyntheticTask) else domain.task.labels
+    labels = tuple(sorted(set(declared or shown)))
     whose = f"task of domain {domain.name} of stream {stream.name}"
-    if len(labels) < 2:
-        raise BadData(f"{whose}: the training examples have {len(labels)} label, at least 2 are wanted")
-    for split, examples in (("test", test), ("validation", validation)):
-        unseen = sorted({example.label for example in examples} - set(labels))
-        if unseen:
+    if len(shown) < 2:
+        raise BadData(f"{whose}: the training examples have {len(shown)} label, at least 2 are wanted")
+    for split, examples in (("test", test), ("validation", validation), ("training", train)):
+        unknown = sorted({example.label for example in examples} - set(labels))
+        if unknown and declared:
             raise BadData(
-                f"{whose}: label '{unseen[0]}' is in the {split} but not in the training examples; training labels: "
-                f"{', '.join(labels)}"
+                f"{whose}: label '{unknown[0]}' of the {split} examples is not in `labels`: {', '.join(labels)}"
+            )
+        if unknown:
+            raise BadData(
+                f"{whose}: label '{unknown[0]}' is in the {split} but not in the training examples; training labels: "
+                f"{', '.join(labels)}; if that is meant, name all labels under `labels`"
             )
     if not test:
         raise BadData(f"{whose}: no test examples")

@@ -1,7 +1,8 @@
 """Tokenised text on disk: documents packed into one flat, memory-mapped file that all runs share.
 
 Held-out text never enters training: it is a declared source, whose documents are dropped from the training text, or the
-2 % of the documents with the smallest hash, a choice that does not depend on their order.
+2 % of the documents with the smallest hash (of little text more, up to 20 %), a choice that does not depend on their
+order.
 """
 
 from __future__ import annotations
@@ -23,10 +24,13 @@ from ctbench.data.schema import Domain, Stream
 from ctbench.data.sources import fingerprint, read_texts
 from ctbench.errors import BadData
 
-PACKING_VERSION = 1
+PACKING_VERSION = 2
 """Raised whenever the same text and tokenizer give another file."""
 
 HELD_OUT_FRACTION = 0.02
+MOST_HELD_OUT_FRACTION = 0.2
+ENOUGH_HELD_OUT_TOKENS = 512
+"""Where 2 % of the documents have fewer, the share is doubled, up to a fifth: the LM loss needs some blocks."""
 _BATCH_CHARACTERS = 500_000
 _BATCH_DOCUMENTS = 4096
 
@@ -235,8 +239,11 @@ def _pack_corpus(
         if read_held_out:
             num_train, num_held_out = _pack_declared(read(), read_held_out(), tokenizer, temporary)
         else:
-            threshold = int(HELD_OUT_FRACTION * 2**64)
-            num_train, num_held_out, smallest = _pack_by_hash(read(), threshold, tokenizer, temporary)
+            fraction = HELD_OUT_FRACTION
+            num_train, num_held_out, smallest = _pack_by_hash(read(), int(fraction * 2**64), tokenizer, temporary)
+            while _num_tokens(temporary / "held_out") < ENOUGH_HELD_OUT_TOKENS and fraction < MOST_HELD_OUT_FRACTION:
+                fraction = min(2 * fraction, MOST_HELD_OUT_FRACTION)
+                num_train, num_held_out, smallest = _pack_by_hash(read(), int(fraction * 2**64), tokenizer, temporary)
             if num_held_out == 0:  # few documents: hold out the one with the smallest hash
                 num_train, num_held_out, _ = _pack_by_hash(read(), smallest + 1, tokenizer, temporary)
         if num_train == 0 or num_held_out == 0:
@@ -272,6 +279,10 @@ def _pack_by_hash(texts: Iterable[str], threshold: int, tokenizer: Any, folder: 
             smallest = min(smallest, content)
             (kept if content < threshold else train).add(text)
     return train.num_documents, kept.num_documents, smallest
+
+
+def _num_tokens(folder: Path) -> int:
+    return int(json.loads((folder / "meta.json").read_text())["num_tokens"])
 
 
 def _content_hash(text: str) -> int:

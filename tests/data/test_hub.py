@@ -5,6 +5,7 @@ import time
 
 import pytest
 
+from ctbench.data.hub import _is_streamed
 from ctbench.data.sources import Example, read_examples, read_texts
 from ctbench.data.stream import HubTask, HubText
 from ctbench.errors import BadData
@@ -59,3 +60,12 @@ def test_hub_source_offline_fails_at_once_and_says_what_to_do(stream, monkeypatc
     assert "--online" in message
     assert "\n" not in message
     assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize(("size", "streamed"), [(2_000_000_000, True), (10, False)])
+def test_hub_source_is_streamed_where_its_download_is_large(saved, size, streamed):
+    (saved / "README.md").write_text(f"---\ndataset_info:\n  download_size: {size}\n---\n")
+    source = HubText(id=str(saved), revision="v1")
+    assert _is_streamed(source, is_offline=False) is streamed
+    assert _is_streamed(dataclasses.replace(source, streaming=not streamed), is_offline=False) is not streamed
+    assert not _is_streamed(source, is_offline=True)

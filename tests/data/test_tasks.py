@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 
+from ctbench.data.sources import task_fingerprint
 from ctbench.data.tasks import buckets, encode_task, pad, score
 from ctbench.errors import BadData
 from ctbench.randomness import make_generator
@@ -81,3 +82,17 @@ def test_scores_equal_those_made_by_hand():
     assert scores["accuracy"] == 0.75
     assert scores["micro_f1"] == 0.75
     assert scores["macro_f1"] == pytest.approx((0.8 + 2 / 3 + 0.0) / 3)  # the label that nobody has counts
+
+
+def test_declared_labels_may_be_tested_without_being_trained(stream, folder, tokenizer):
+    (folder / "test.jsonl").write_text(json.dumps({"text": "x", "label": "?"}))
+    phone = stream.domain("phone")
+
+    def declare(*labels):
+        return dataclasses.replace(phone, task=dataclasses.replace(phone.task, labels=labels))
+
+    task = encode_task(stream, declare("?", "-", "+"), tokenizer, max_length=10)
+    assert (task.labels, task.test.targets.tolist(), task.majority) == (("+", "-", "?"), [2], 0.0)
+    assert task_fingerprint(stream, declare("?", "-", "+")) != task_fingerprint(stream, phone)
+    with pytest.raises(BadData, match=r"label '\+' of the training examples is not in `labels`: -, \?"):
+        encode_task(stream, declare("?", "-"), tokenizer, max_length=10)

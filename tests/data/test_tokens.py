@@ -81,6 +81,12 @@ def test_held_out_documents_are_two_percent_by_content_and_never_trained_on(fold
     assert not texts_of(second.train) & texts_of(second.held_out)
 
 
+def test_of_little_text_more_is_held_out_but_never_more_than_a_fifth(folder, stream, tokenizer):
+    found = corpus(stream, stream.domain("phone"), tokenizer=tokenizer, cache=folder / "cache")
+    assert 0.1 * 200 < found.held_out.num_documents < 0.3 * 200
+    assert found.train.num_documents + found.held_out.num_documents == 200
+
+
 def test_few_documents_still_give_one_to_hold_out(stream, folder, tokenizer):
     found = corpus(stream, stream.domain("camera"), tokenizer=tokenizer, cache=folder / "cache")
     assert (found.train.num_documents, found.held_out.num_documents) == (2, 1)
