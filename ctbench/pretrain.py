@@ -115,7 +115,8 @@ class Trainer:
             num_steps=num_steps,
             load_teacher=load_teacher,
         )
-        backbone.forward_tokens = 0
+        for part in _backbones(backbone):
+            part.forward_tokens = 0
         self.named = dict(backbone.trainable())
         self.optimizer = make_optimizer(self.named.values(), lr=recipe.lr, weight_decay=recipe.weight_decay)
         self.log: dict[str, list[float]] = {}
@@ -236,7 +237,7 @@ class Trainer:
 
     def _count(self) -> int:
         teacher = self.stage.teacher.forward_tokens if self.stage.has_teacher else 0
-        return self._forward_tokens + self.stage.backbone.forward_tokens + teacher
+        return self._forward_tokens + sum(part.forward_tokens for part in _backbones(self.stage.backbone)) + teacher
 
     def _record(self) -> dict[str, Any]:
         stage = self.stage
@@ -253,3 +254,8 @@ class Trainer:
             "trained_parameters": sum(parameter.numel() for parameter in self.named.values()),
             "stored_bytes": num_bytes(stage.memory),
         }
+
+
+def _backbones(backbone: Backbone) -> list[Backbone]:
+    """Return the LM in training and any other that a method put into it; their passes all count as cost."""
+    return [part for part in backbone.modules() if isinstance(part, Backbone)]

@@ -110,3 +110,12 @@ def test_teacher_and_student_agree_at_the_first_update(small):
     trainer.stage.prepare()
     method.begin(trainer.stage)
     assert method.loss(trainer.stage, trainer.stage.start_step(0))["agree"] < 1e-6
+
+
+def test_passes_of_the_frozen_reader_count_as_cost(small):
+    records = []
+    for context in ("embeddings", "hidden"):
+        method = get_method("hyperprompt", context=context)
+        records.append(train(method, build(method, small.base, small.stream), small.first)[2])
+    plain, reading = (record["forward_tokens"] for record in records)
+    assert reading >= plain + records[0]["tokens"]
