@@ -36,7 +36,8 @@ def bca_limits(sample: Array, confidence: float) -> tuple[float, float]:
     acceleration = float((centred**3).sum()) / (6 * spread**1.5)
     tail = ndtri(np.array([0.5 - confidence / 2, 0.5 + confidence / 2]))
     shifted = ndtr(bias + (bias + tail) / (1 - acceleration * (bias + tail)))
-    low, high = np.quantile(means, shifted) + sample.mean()
+    places = shifted * (means.size - 1)  # as np.quantile interpolates, which would sort them again
+    low, high = np.interp(places, np.arange(means.size), means) + sample.mean()
     return float(low), float(high)
 
 

@@ -15,6 +15,7 @@ from ctbench.cli import compare as compare_command
 from ctbench.cli import main
 from ctbench.cli import run as run_command
 from ctbench.errors import BadConfig
+from ctbench.results import to_record
 
 ONLY_A_TERMINAL_ASKS = {"as_json", "explain", "format"}
 
@@ -40,7 +41,7 @@ def test_run_changes_settings_as_set_does(tmp_path, monkeypatch, capsys) -> None
     assert main(["run", "-m", "replay", "-s", "small.toml", "--workers", "0", "--results", "b", *pairs]) == 0
     (second,) = ctbench.load_results("b")["result"]
     assert first.key == second.key
-    assert first.record() | {"provenance": None} == second.record() | {"provenance": None}
+    assert to_record(first) | {"provenance": None} == to_record(second) | {"provenance": None}
     assert first.method.settings["replay_fraction"] == 0.5
     assert first.recipe.pretrain["lr"] == 5e-4
 
