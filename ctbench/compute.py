@@ -256,7 +256,7 @@ class Workshop:
         }
 
     def _blocks(self, stream: Stream, name: str, backbone: Backbone, length: int, *, held_out: bool) -> Blocks:
-        key = (digest({"stream": stream.name, "settings": repr(stream)}), name)
+        key = (digest({"stream": stream.name, "settings": repr(stream), "tokenizer": backbone.digest}), name)
         if key not in self._corpora:
             domain = None if name == GENERAL and GENERAL not in stream.names else stream.domain(name)
             self._corpora[key] = corpus(stream, domain, tokenizer=backbone.tokenizer, cache=self.cache)
@@ -264,7 +264,7 @@ class Workshop:
         return Blocks(file, length, cls_id=backbone.tokenizer.cls_token_id if backbone.objective == "mlm" else None)
 
     def _task(self, stream: Stream, name: str, backbone: Backbone) -> TaskData:
-        key = (digest({"stream": stream.name, "settings": repr(stream)}), name)
+        key = (digest({"stream": stream.name, "settings": repr(stream), "tokenizer": backbone.digest}), name)
         if key not in self._tasks:
             self._tasks[key] = encode_task(
                 stream, stream.domain(name), backbone.tokenizer, max_length=stream.recipe.finetune.max_length

@@ -25,7 +25,7 @@ batch = 16
 length = 64
 lr = 2e-3
 precision = "fp32"
-threads = 2
+threads = 1
 [pretrain]
 tokens = 16_000
 batch = 16
