@@ -11,7 +11,7 @@ demo: $(STAMP)  ## hyperprompt on the embedded domain-shift stream, from nothing
 	$(BIN)/ctbench run --method hyperprompt --stream domain --results demo-results
 
 test: lint types  ## what CI runs
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
