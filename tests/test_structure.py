@@ -19,7 +19,7 @@ ROOMS = [
     ["backbone", "stage", "method", "plugins", "pretrain", "finetune", "store", "schema", "statistics"],
     ["expand", "compute", "results"],
     ["launch", "assemble", "report", "laws"],
-    ["runner", "tune", "bench"],
+    ["runner", "tuning", "bench"],
     ["api", "new"],
     ["cli"],
 ]

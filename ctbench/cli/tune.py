@@ -58,7 +58,7 @@ def command(
     settings, method_settings = read_settings(set_)
     seeds, count = read_range(seed, "seed"), read_workers(workers)
     from ctbench.cli.progress import Progress
-    from ctbench.tune import tune
+    from ctbench.tuning.search import tune
 
     with Progress() as progress:
         found = tune(
@@ -84,6 +84,6 @@ def command(
         print()
         return
     from ctbench.report.console import print_tables
-    from ctbench.report.tuning import trial_table
+    from ctbench.tuning.table import trial_table
 
     print_tables([trial_table(tuning) for tuning in found])

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from ctbench.laws.trial import Trial
+from ctbench.laws.world import tiny_world
 from ctbench.plugins import find_plugins, load_class
-from ctbench.trial import Trial
-from ctbench.world import tiny_world
 
 FILE = Path(__file__).with_name("losses.json")
 SETTINGS = {"das": {"importance_blocks": 8}, "ewc": {"num_examples": 4}}

@@ -8,10 +8,10 @@ from method_helpers import QUICK
 
 from ctbench.errors import BadConfig, UnknownName
 from ctbench.laws import LAWS, RUNS, check_method, judge
+from ctbench.laws.world import tiny_world
 from ctbench.method import Method, hyper
 from ctbench.plan import Plan
 from ctbench.plugins import find_plugins, load_class
-from ctbench.world import tiny_world
 
 VARIANTS = [
     ("adapters", {"per_domain": True, "cell_trains": "added"}),

@@ -22,7 +22,6 @@ from ctbench.data.stream import Stream
 from ctbench.errors import BadConfig
 from ctbench.expand import Expander
 from ctbench.graph import Node, in_order
-from ctbench.grid import Point, choose_points, grid_of, num_points
 from ctbench.job import Job, Run
 from ctbench.launch import auto_workers, launch, missing
 from ctbench.metrics import Array, compute
@@ -32,7 +31,8 @@ from ctbench.randomness import make_generator
 from ctbench.results import check_writable
 from ctbench.runner import Listener, check_data
 from ctbench.store import Store, home
-from ctbench.tuning import Tuning, tuning_from, write_tuning
+from ctbench.tuning.grid import Point, choose_points, grid_of, num_points
+from ctbench.tuning.record import Tuning, tuning_from, write_tuning
 
 LANGUAGE_SEED = 7
 """The language that synthetic streams are tuned on unless the caller names one."""

@@ -24,6 +24,7 @@ from ctbench.backbone import Backbone, Batch
 from ctbench.data.stream import Stream
 from ctbench.device import isolated
 from ctbench.errors import CTBenchError
+from ctbench.laws.world import SEED, World
 from ctbench.memory import Tree, flatten
 from ctbench.method import Method, configure
 from ctbench.partial import load_progress, save_progress
@@ -31,7 +32,6 @@ from ctbench.plan import Plan
 from ctbench.pretrain import Progress, Trainer
 from ctbench.stage import Stage
 from ctbench.store import Store
-from ctbench.world import SEED, World
 
 State = dict[str, Tensor]
 

@@ -14,9 +14,9 @@ from typing import Any, Final, Literal
 from ctbench.backbone import Backbone
 from ctbench.data.stream import Stream
 from ctbench.errors import BadConfig, CTBenchError
+from ctbench.laws.trial import NotPlain, Trial, TrialFailed, difference, tree_difference
+from ctbench.laws.world import World, tiny_world
 from ctbench.method import Method, configure
-from ctbench.trial import NotPlain, Trial, TrialFailed, difference, tree_difference
-from ctbench.world import World, tiny_world
 
 Law = Callable[[Trial], str | None]
 WORLDS: Final[Mapping[Literal["mlm", "clm"], str]] = {"mlm": "a tiny encoder", "clm": "a tiny decoder"}

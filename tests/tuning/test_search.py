@@ -14,11 +14,11 @@ from ctbench.cli import main
 from ctbench.errors import BadConfig, BadResult, RunFailed
 from ctbench.expand import Expander
 from ctbench.job import Job
-from ctbench.report.tuning import trial_table
 from ctbench.results import load_results, read_results, result_from, write_result
 from ctbench.store import Store, home
-from ctbench.tune import LANGUAGE_SEED, objective, tune, tuning_settings
-from ctbench.tuning import read_tuning, tuning_from, write_tuning
+from ctbench.tuning.record import read_tuning, tuning_from, write_tuning
+from ctbench.tuning.search import LANGUAGE_SEED, objective, tune, tuning_settings
+from ctbench.tuning.table import trial_table
 
 SCALED = '''
 paper = ""

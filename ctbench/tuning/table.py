@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ctbench.report.numbers import percent, points
 from ctbench.report.tables import Cell, Table
-from ctbench.tuning import Trial, Tuning
+from ctbench.tuning.record import Trial, Tuning
 
 
 def trial_table(tuning: Tuning) -> Table:

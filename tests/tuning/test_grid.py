@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from ctbench.errors import BadConfig, BadPlugin
-from ctbench.grid import MAX_POINTS, choose_points, grid_of, num_points
 from ctbench.method import Method, hyper
 from ctbench.plugins import find_plugins, load_class
+from ctbench.tuning.grid import MAX_POINTS, choose_points, grid_of, num_points
 
 GRID = {"a": (1, 2, 3, 4), "b": (0.1, 0.2), "c": (True, False)}
 DEFAULTS = {"a": 2, "b": 0.2, "c": True}
