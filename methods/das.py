@@ -45,11 +45,11 @@ class DAS(Method):
     paper: ClassVar[str] = "arXiv:2302.03241"
     needs_parts: ClassVar[bool] = True
 
-    contrast_weight: float = hyper(1.0, low=0.0, tune=(0.03, 0.1, 0.3, 1.0, 3.0))
+    contrast_weight: float = hyper(0.1, low=0.0, tune=(0.03, 0.1, 0.3, 1.0, 3.0))
     """Weight of the contrast with the important units' network; 0 is the ablation without it, two passes cheaper."""
     temperature: float = hyper(0.05, low=1e-3)
     """Temperature of the contrast; small values look at the hardest negatives only."""
-    noise: float = hyper(0.1, low=0.0, high=0.9, tune=(0.1, 0.2))
+    noise: float = hyper(0.2, low=0.0, high=0.9, tune=(0.1, 0.2))
     """Share of the outputs dropped in the proxy and for h+, in [0, 0.9]; 0 leaves it to the LM's own dropout."""
     damps: str = hyper("gradient", choices=("gradient", "update"), tune=("gradient", "update"))
     """What 1 - importance multiplies: the gradient, as published, or the optimiser's update (see above)."""

@@ -36,7 +36,7 @@ class EWC(Method):
 
     paper: ClassVar[str] = "arXiv:1612.00796"
 
-    weight: float = hyper(0.1, low=0.0, tune=(0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0))
+    weight: float = hyper(0.03, low=0.0, tune=(0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0))
     """Weight of the penalty, over a Fisher of mean 1; 0 is naive."""
     decay: float = hyper(1.0, low=0.0, high=1.0)
     """Share of the old Fisher kept after a stage, in [0, 1]; 0 forgets it, 1 sums over all past domains."""

@@ -50,11 +50,11 @@ class Hyperprompt(Method):
     """M, prompts that the hypernetwork mixes."""
     bottleneck: int = hyper(32, low=1)
     """Width of the hypernetwork's hidden layer."""
-    scale: float = hyper(1.0, low=0.0, tune=(0.5, 1.0, 2.0))
+    scale: float = hyper(2.0, low=0.0, tune=(0.5, 1.0, 2.0))
     """Standard deviation of the components at the start; large ones move the hidden states more."""
     agree_weight: float = hyper(1.0, low=0.0, tune=(1.0, 3.0, 10.0, 30.0))
     """Weight of the agreement with the teacher; 0 is the ablation without it."""
-    disagree_weight: float = hyper(1.0, low=0.0, tune=(0.1, 0.3, 1.0))
+    disagree_weight: float = hyper(0.3, low=0.0, tune=(0.1, 0.3, 1.0))
     """Weight of the disagreement of the two prompts' hidden states; 0 is the ablation without it."""
     random_fraction: float = hyper(0.5, low=0.0, high=1.0)
     """Share of each batch's rows that are run under a random prompt too, in [0, 1], one row at least; costs two passes."""

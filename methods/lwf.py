@@ -31,9 +31,9 @@ class LwF(Method):
 
     paper: ClassVar[str] = "arXiv:1606.09282"
 
-    weight: float = hyper(1.0, low=0.0, tune=(0.1, 0.3, 1.0, 3.0, 10.0))
+    weight: float = hyper(0.3, low=0.0, tune=(0.1, 0.3, 1.0, 3.0, 10.0))
     """Weight of the divergence from the teacher; 0 is naive."""
-    temperature: float = hyper(2.0, low=0.1, high=100.0, tune=(1.0, 2.0))
+    temperature: float = hyper(1.0, low=0.1, high=100.0, tune=(1.0, 2.0))
     """Both distributions are flattened by it; 1 leaves them as they are."""
 
     def loss(self, stage: Stage, batch: Batch) -> dict[str, Tensor]:

@@ -30,7 +30,7 @@ class Replay(Method):
     paper: ClassVar[str] = "arXiv:2403.08763"
     traits: ClassVar[Traits] = Traits(stores_text=True)
 
-    replay_fraction: float = hyper(0.5, low=0.0, high=1.0, tune=(0.03, 0.05, 0.1, 0.15, 0.2, 0.25, 0.35, 0.5))
+    replay_fraction: float = hyper(0.35, low=0.0, high=1.0, tune=(0.03, 0.05, 0.1, 0.15, 0.2, 0.25, 0.35, 0.5))
     """Share of each batch's rows that are replayed, in [0, 1], rounded; 0 is naive, 1 sees no new text after stage 1."""
     max_blocks: int = hyper(1000, low=1)
     """Token blocks kept at most, of all past domains together."""
