@@ -40,7 +40,7 @@ ablations: $(STAMP)  ## hyperprompt without each of its parts, apart: ctbench co
 	for stream in domain temporal; do \
 	  run="$(BIN)/ctbench run --stream $$stream --seed $(SEEDS) --results results/ablations"; \
 	  $$run --method naive && $$run --method hyperprompt || exit 1; \
-	  for part in agree_weight=0 disagree_weight=0 use_hypernetwork=false; do \
+	  for part in agree_weight=0 disagree_weight=0 use_hypernetwork=false agree_on=hidden; do \
 	    $$run --method hyperprompt --set method.$$part || exit 1; done; done
 
 ENCODER := $(VENV)/models/all-MiniLM-L6-v2
