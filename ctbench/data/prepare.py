@@ -56,7 +56,10 @@ def prepare_stream(stream: Stream, source: Path) -> Prepared:
     target = stream.folder()
     convert = _find_function(stream)
     if target.resolve() != source.resolve():
-        target.mkdir(parents=True, exist_ok=True)
+        try:
+            target.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BadConfig(f"folder '{target}' of stream {stream.name} cannot be made: {error.strerror}") from None
         if convert is not None:
             convert(source, target)
         else:
