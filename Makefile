@@ -36,10 +36,12 @@ reference: $(STAMP)  ## every method on both embedded streams
 	  $(BIN)/ctbench run --method $$method --stream $$stream --seed $(SEEDS) $$(test $$method = naive && echo --control) \
 	  || exit 1; done; done
 
-ablations: $(STAMP)  ## hyperprompt without each of its parts
-	for part in agree_weight=0 disagree_weight=0 use_hypernetwork=false; do for stream in domain temporal; do \
-	  $(BIN)/ctbench run --method hyperprompt --stream $$stream --seed $(SEEDS) --set method.$$part \
-	  --results results/ablations || exit 1; done; done
+ablations: $(STAMP)  ## hyperprompt without each of its parts, apart: ctbench compare --results results/ablations
+	for stream in domain temporal; do \
+	  run="$(BIN)/ctbench run --stream $$stream --seed $(SEEDS) --results results/ablations"; \
+	  $$run --method naive && $$run --method hyperprompt || exit 1; \
+	  for part in agree_weight=0 disagree_weight=0 use_hypernetwork=false; do \
+	    $$run --method hyperprompt --set method.$$part || exit 1; done; done
 
 ENCODER := $(VENV)/models/all-MiniLM-L6-v2
 reference-real: $(STAMP)  ## results on real text with a real encoder of 22M parameters; resumable, wants CTBENCH_DATA

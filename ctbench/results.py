@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 TUNING = "tuning"
 """Folder below the results that holds what `ctbench tune` tried."""
 
-NO_RESULTS = (TUNING, "bench")
-"""Folders directly below the results that hold other things than results; readers pass them by."""
+NO_RESULTS = (TUNING, "bench", "ablations")
+"""Folders directly below the results that stand apart; readers pass them by unless they are named themselves."""
 
 __all__ = [
     "BASE",

@@ -6,15 +6,15 @@ the LM, turns the text itself into a prompt, so no domain identity is needed whe
 prompt z the LM must agree with its teacher, the LM before this stage; under the text's own prompt h(x) its hidden
 states must disagree with those under z:
 
-    L = L_lm(x, h(x)) + agree_weight * |H(x, z) - H_teacher(x, z)|^2 / D
-        + disagree_weight * max(0, cos(H(x, h(x)), H(x, z)))
+    L = L_lm(x, h(x)) + agree_weight * d(LM(x, z), teacher(x, z)) + disagree_weight * max(0, cos(H(x, h(x)), H(x, z)))
 
 Differs from the paper, of which only the abstract could be read: what the abstract says is the hypernetwork trained
 with the LM, the two losses and what they are for. Our reading is the rest: h = frozen context of the text ->
 normalisation -> bottleneck -> softmax over M components -> P vectors, at the input or in every layer; the mean and
-variance that normalise are those of the first stage's text, for good, so that another domain looks different; mean
-squared error and hinge of the cosine on last hidden states; z from the hypernetwork on a random context with the mean
-and variance of all real ones so far, without gradient; and all weights, which are chosen on the tuning language.
+variance that normalise are those of the first stage's text, for good, so that another domain looks different; d, the KL
+divergence of what the LM head makes of the hidden states H, or (agree_on="hidden") their mean squared error; the hinge
+of the cosine; z from the hypernetwork on a random context with the mean and variance of all real ones so far, without
+gradient; and all weights. What could not be read was chosen on the tuning language, d included.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ctbench.backbone import Backbone, Batch, Prompt
+from ctbench.backbone import Backbone, Batch, Output, Prompt
 from ctbench.method import Method, hyper
 
 if TYPE_CHECKING:
@@ -52,9 +52,11 @@ class Hyperprompt(Method):
     """Width of the hypernetwork's hidden layer."""
     scale: float = hyper(2.0, low=0.0, tune=(0.5, 1.0, 2.0))
     """Standard deviation of the components at the start; large ones move the hidden states more."""
-    agree_weight: float = hyper(1.0, low=0.0, tune=(1.0, 3.0, 10.0, 30.0))
+    agree_on: str = hyper("outputs", choices=("hidden", "outputs"), tune=("hidden", "outputs"))
+    """What agrees: the hidden states themselves, or what the LM head makes of them where a token is predicted."""
+    agree_weight: float = hyper(1.0, low=0.0, tune=(0.3, 1.0, 3.0))
     """Weight of the agreement with the teacher; 0 is the ablation without it."""
-    disagree_weight: float = hyper(0.3, low=0.0, tune=(0.1, 0.3, 1.0))
+    disagree_weight: float = hyper(0.3, low=0.0, tune=(0.1, 0.3))
     """Weight of the disagreement of the two prompts' hidden states; 0 is the ablation without it."""
     random_fraction: float = hyper(0.5, low=0.0, high=1.0)
     """Share of each batch's rows that are run under a random prompt too, in [0, 1], one row at least; costs two passes."""
@@ -91,13 +93,14 @@ class Hyperprompt(Method):
             return terms
         some = _first_rows(batch, max(1, round(self.random_fraction * len(context))))
         noise = hypernetwork.random_prompt(stage, len(some.input_ids))
-        random = stage.backbone(some, prompt=noise).hidden.float()
+        lm = bool(self.agree_weight) and self.agree_on == "outputs"
+        random = stage.backbone(some, prompt=noise, lm=lm)
         if self.agree_weight:
             with torch.no_grad():
-                teacher = stage.teacher(some, prompt=noise).hidden.float()
-            terms["agree"] = self.agree_weight * F.mse_loss(random, teacher)
+                teacher = stage.teacher(some, prompt=noise, lm=lm)
+            terms["agree"] = self.agree_weight * distance_from(teacher, random)
         if self.disagree_weight:
-            cosine = F.cosine_similarity(own.hidden[: len(random)].float(), random, dim=-1)
+            cosine = F.cosine_similarity(own.hidden[: len(some.input_ids)].float(), random.hidden.float(), dim=-1)
             terms["disagree"] = self.disagree_weight * F.relu(cosine).mean()
         return terms
 
@@ -192,7 +195,19 @@ class Hypernetwork(nn.Module):
         return self.prompt_from(context)
 
 
+def distance_from(teacher: Output, student: Output) -> Tensor:
+    """Return the mean KL divergence of their outputs in nats, or the mean squared error of hidden states without any."""
+    if teacher.logits is None or student.logits is None:
+        return F.mse_loss(student.hidden.float(), teacher.hidden.float())
+    wanted, given = (F.log_softmax(logits.float(), dim=-1) for logits in (teacher.logits, student.logits))
+    return F.kl_div(given, wanted, log_target=True, reduction="batchmean")
+
+
 def _first_rows(batch: Batch, count: int) -> Batch:
-    """Return the first `count` texts of a batch, with nothing to predict."""
-    mask = batch.attention_mask
-    return Batch(input_ids=batch.input_ids[:count], attention_mask=None if mask is None else mask[:count])
+    """Return the first `count` texts of a batch; every row has as many places to predict."""
+    mask, positions = batch.attention_mask, batch.positions
+    return Batch(
+        input_ids=batch.input_ids[:count],
+        attention_mask=None if mask is None else mask[:count],
+        positions=None if positions is None else positions[: count * len(positions) // len(batch.input_ids)],
+    )

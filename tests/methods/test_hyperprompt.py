@@ -103,13 +103,32 @@ def test_both_weights_at_0_leave_one_pass_per_update_and_no_teacher(small):
     assert control["forward_tokens"] == record["forward_tokens"] + record["tokens"]  # two passes over half the rows
 
 
-def test_teacher_and_student_agree_at_the_first_update(small):
-    """The LM of stage 1 starts as its teacher, so under the same random prompt nothing differs yet."""
-    method = get_method("hyperprompt")
+@pytest.mark.parametrize("agree_on", ["outputs", "hidden"])
+def test_agreement_is_the_distance_from_the_teacher_under_the_same_random_prompt(small, agree_on):
+    method = get_method("hyperprompt", agree_on=agree_on, agree_weight=3.0, disagree_weight=0.0, random_fraction=1.0)
     trainer = make_trainer(method, build(method, small.base, small.stream), small.first)
-    trainer.stage.prepare()
-    method.begin(trainer.stage)
-    assert method.loss(trainer.stage, trainer.stage.start_step(0))["agree"] < 1e-6
+    stage, seen = trainer.stage, []
+    stage.prepare()
+    method.begin(stage)
+    batch = stage.start_step(0)
+    # The LM of stage 1 starts as its teacher, so under the same random prompt nothing differs yet.
+    assert method.loss(stage, batch)["agree"] < 1e-6
+    with torch.no_grad():
+        for parameter in stage.backbone.model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)), alpha=0.02)
+    for module in (stage.backbone, stage.teacher):
+        module.register_forward_hook(lambda module, args, output: seen.append(output))
+    agreed = method.loss(stage, batch)["agree"]
+    _, student, teacher = seen
+    if agree_on == "hidden":
+        wanted = (student.hidden - teacher.hidden).square().mean()
+    else:
+        given = torch.distributions.Categorical(logits=student.logits.float())
+        target = torch.distributions.Categorical(logits=teacher.logits.float())
+        assert len(student.logits) == len(batch.positions)
+        wanted = torch.distributions.kl_divergence(target, given).mean()
+    torch.testing.assert_close(agreed, 3.0 * wanted)
+    assert agreed > 1e-4
 
 
 def test_passes_of_the_frozen_reader_count_as_cost(small):
