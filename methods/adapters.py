@@ -32,7 +32,7 @@ class Adapters(Method):
     paper: ClassVar[str] = "arXiv:1902.00751"
     needs_parts: ClassVar[bool] = True
 
-    reduction: int = hyper(16, low=1, tune=(1, 2, 4, 8, 16, 32, 64, 128))
+    reduction: int = hyper(8, low=1, tune=(1, 2, 4, 8, 16, 32, 64, 128))
     """Width of the LM over width of the bottleneck; the bottleneck has one place at least."""
     per_domain: bool = hyper(False)
     """One set of adapters per domain, each from the untouched LM, instead of one through the stream; needs the domain."""

@@ -28,7 +28,7 @@ class Averaging(Method):
 
     paper: ClassVar[str] = "arXiv:2109.01903"
 
-    after_fraction: float = hyper(0.5, low=0.0, high=1.0, tune=(0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9))
+    after_fraction: float = hyper(0.8, low=0.0, high=1.0, tune=(0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9))
     """Share of the weights after the stage, in [0, 1]; 0 learns nothing, 1 is naive."""
 
     def end(self, stage: Stage) -> None:
