@@ -75,17 +75,18 @@ class DERPP(Method):
     def end(self, stage: Stage) -> None:
         if not self._num_replayed(stage):
             return
-        capacity, chunk = self._capacity(stage), stage.recipe.batch
+        capacity, kept = self._capacity(stage), stage.recipe.batch - self._num_replayed(stage)
         memory = Reservoir(stage.memory, capacity=capacity)
         stage.backbone.eval()
-        # Every stage offers as many rows, so past domains have equal shares in the reservoir.
-        num_rows = min(capacity, stage.num_steps * chunk)
-        for first in range(0, num_rows, chunk):
-            batch = stage.sample(min(chunk, num_rows - first))
+        # Rows that were trained on; every stage offers as many, so past domains have equal shares in the reservoir.
+        for step in range(min(stage.num_steps, -(-capacity // kept))):
+            batch = stage.mask(stage.blocks_of(step)[:kept], "stored masks")
             memory.offer(stage.generator("reservoir"), **pack(batch, stage.backbone(batch).logits))
 
     def _num_replayed(self, stage: Stage) -> int:
-        return min(round(self.replay_fraction * stage.recipe.batch), stage.recipe.batch - 1)
+        if not self.replay_fraction:
+            return 0
+        return min(max(1, round(self.replay_fraction * stage.recipe.batch)), stage.recipe.batch - 1)
 
     def _capacity(self, stage: Stage) -> int:
         return min(self.max_blocks, self.max_stored_bytes // _row_bytes(stage))
