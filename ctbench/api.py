@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from numbers import Integral
 from pathlib import Path
 from typing import Any
 
 from ctbench.errors import BadConfig
+from ctbench.launch import MAX_WORKERS
 from ctbench.runner import run as run_engine
 from ctbench.schema import Result
 
 
 def run(
     *,
-    method: str,
-    stream: str,
+    method: str | Path,
+    stream: str | Path,
     model: str | None = None,
     recipe: str | None = None,
-    seed: int | Sequence[int] = 0,
-    order: int | Sequence[int] = 0,
+    seed: int | Iterable[int] = 0,
+    order: int | Iterable[int] = 0,
     reorder_periods: bool = False,
     set: Mapping[str, Any] | None = None,
     precision: str | None = None,
@@ -53,6 +55,12 @@ def run(
         >>> results[0].matrix.shape  # doctest: +SKIP
         (6, 5)
     """
+    for name, given in (("method", method), ("stream", stream), ("results", results)):
+        if not isinstance(given, str | Path):
+            raise BadConfig(f"{name} is {given!r}; a name or a path is wanted")
+    if workers is not None and not (_is_whole(workers) and 0 <= workers <= MAX_WORKERS):
+        raise BadConfig(f"workers is {workers!r}; None or a number from 0 to {MAX_WORKERS} is wanted")
+    seeds, orders = _several(seed, "seed"), _several(order, "order")
     settings, method_settings = _split(set or {})
     if precision is not None:
         if precision not in ("fp32", "bf16", "auto"):
@@ -60,11 +68,11 @@ def run(
         settings |= {f"{table}.precision": precision for table in ("pretrain", "finetune")}
     return [
         result
-        for each in _several(order)
+        for each in orders
         for result in run_engine(
-            method=method,
-            stream=stream,
-            seeds=_several(seed),
+            method=str(method),
+            stream=str(stream),
+            seeds=seeds,
             results=results,
             workers=workers,
             say=_ignore,
@@ -88,8 +96,15 @@ def _split(changes: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, Any]]:
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in protocol.items()}, own
 
 
-def _several(given: int | Sequence[int]) -> list[int]:
-    return [given] if isinstance(given, int) else list(given)
+def _several(given: Any, name: str) -> list[int]:
+    numbers = list(given) if isinstance(given, Iterable) and not isinstance(given, str) else [given]
+    if not numbers or any(not _is_whole(number) or number < 0 for number in numbers):
+        raise BadConfig(f"{name} is {given!r}; a number from 0 on, or several such as range(3), is wanted")
+    return [int(number) for number in numbers]
+
+
+def _is_whole(number: object) -> bool:
+    return isinstance(number, Integral) and not isinstance(number, bool)
 
 
 def _ignore(_line: str) -> None:

@@ -17,7 +17,7 @@ from ctbench.job import Run
 from ctbench.plan import BASE
 from ctbench.plugins import describe_method
 from ctbench.provenance import provenance
-from ctbench.results import Result, result_from
+from ctbench.results import Result, result_from, slug
 from ctbench.store import Store
 
 
@@ -37,7 +37,7 @@ def assemble(run: Run, expander: Expander, store: Store) -> Result:
             "method": method_record(run),
             "backbone": {
                 "name": shown_model(expander.model),
-                "slug": _slug(expander.model),
+                "slug": slug(shown_model(expander.model)),
                 "digest": expander.backbone,
                 "objective": any_loss["objective"],
                 "parameters": any_loss["parameters"],
@@ -234,10 +234,6 @@ def _not_comparable(run: Run) -> list[str]:
 def shown_model(model: str) -> str:
     """Return the name under which a backbone is shown: of a folder, its last part."""
     return Path(model).name if Path(model).is_dir() else model
-
-
-def _slug(model: str) -> str:
-    return "".join(letter if letter.isalnum() or letter in "._-" else "-" for letter in shown_model(model))
 
 
 def _finite(value: float) -> float | None:

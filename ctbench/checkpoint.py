@@ -85,6 +85,8 @@ def _config(folder: Path, name: str) -> dict[str, Any]:
         config: dict[str, Any] = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except ValueError as error:
         raise BadConfig(f"config.json of model '{name}' is no JSON: {error}") from None
+    if not isinstance(config, dict):
+        raise BadConfig(f"config.json of model '{name}' is no JSON object")
     return config
 
 

@@ -10,6 +10,11 @@ import difflib
 from collections.abc import Iterable
 
 
+def one_line(text: object) -> str:
+    """Return `text` without line breaks and control characters, which would act on a terminal."""
+    return "".join(c if c.isprintable() else " " for c in str(text))
+
+
 class CTBenchError(Exception):
     """Base of everything a user or plug-in author can cause."""
 

@@ -24,6 +24,7 @@ from ctbench.graph import Node, in_order
 from ctbench.store import Store
 
 MAX_AUTO_WORKERS = 8
+MAX_WORKERS = 256
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,6 +192,7 @@ class _Pool:
             text=True,
             encoding="utf-8",
             env=worker_environment(),
+            process_group=0,  # an interrupt at the terminal is for this process, which stops its workers
         )
 
         def read() -> None:

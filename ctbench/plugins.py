@@ -181,8 +181,8 @@ def _parse(plugin: Plugin) -> ast.Module:
     try:
         return ast.parse(plugin.path.read_text(encoding="utf-8"))
     except (SyntaxError, UnicodeDecodeError) as error:
-        line = getattr(error, "lineno", None)  # a UnicodeDecodeError has none
-        raise BadPlugin(f"method '{plugin.name}' cannot be read ({plugin.path.name}:{line or '?'}: {error})") from error
+        said = f"line {error.lineno}: {error.msg}" if isinstance(error, SyntaxError) else "not UTF-8"
+        raise BadPlugin(f"method '{plugin.name}' cannot be read ({plugin.path.name}, {said})") from error
 
 
 def _method_class(plugin: Plugin, tree: ast.Module) -> ast.ClassDef:
@@ -245,7 +245,7 @@ def load_class(plugin: Plugin) -> type[Method]:
         module = importlib.import_module(plugin.module) if plugin.module else _import_file(plugin)
     except BadPlugin:
         raise
-    except Exception as error:  # whatever a stranger's file raises at import is the file's fault
+    except (Exception, SystemExit) as error:  # whatever a stranger's file raises at import is the file's fault
         raise BadPlugin(f"method '{plugin.name}' cannot be imported: {type(error).__name__}: {error}") from error
     cls = getattr(module, name)
     if not (isinstance(cls, type) and issubclass(cls, Method)):

@@ -11,18 +11,13 @@ from typing import Any
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from ctbench.errors import BadResult
+from ctbench.errors import BadResult, one_line
 from ctbench.schema import SCHEMA, Result
 
 
 @cache
 def _adapter() -> TypeAdapter[Result]:
     return TypeAdapter(Result)
-
-
-def one_line(text: object) -> str:
-    """Return `text` without line breaks and control characters, which would act on a terminal."""
-    return "".join(c if c.isprintable() else " " for c in str(text))
 
 
 def result_from(record: Mapping[str, Any]) -> Result:
@@ -114,6 +109,12 @@ def _misfit(result: Result) -> str | None:
     for cell in result.cells:
         if cell.domain not in domains or not 0 <= cell.row <= num_tasks:
             return f"corrupt: cells: no cell ({cell.row}, {one_line(cell.domain)}) in this stream"
+        if cell.score is not None and not 0.0 <= cell.score <= 1.0:
+            return f"corrupt: cells: the score {cell.score} is outside [0, 1]"
+    if result.seed < 0 or result.order < 0:
+        return "corrupt: seed and order are numbers from 0 on"
+    if ((result.matrix < 0.0) | (result.matrix > 1.0)).any():
+        return "corrupt: matrix: a score is outside [0, 1]"
     control = result.control
     if control is not None and {len(control.scores), len(control.lm_loss)} != {num_tasks}:
         return f"corrupt: control: {num_tasks} numbers are needed"

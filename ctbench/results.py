@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from ctbench.errors import BadConfig, BadResult
-from ctbench.result_format import one_line, parse, result_from, to_record, to_text
+from ctbench.errors import BadConfig, BadResult, MissingResult, one_line
+from ctbench.result_format import parse, result_from, to_record, to_text
 from ctbench.schema import BASE, Finding, Result
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ __all__ = [
     "read_result",
     "read_results",
     "result_from",
+    "results_folder",
     "slug",
     "to_record",
     "to_text",
@@ -116,6 +117,7 @@ def load_results(folder: str | Path = "results", *, strict: bool = False) -> pd.
 
     Raises:
         BadResult: with `strict`, for a file that cannot be used.
+        MissingResult: there are none.
 
     Example:
         >>> table = load_results("results")
@@ -129,6 +131,8 @@ def load_results(folder: str | Path = "results", *, strict: bool = False) -> pd.
     loaded = read_results(folder, strict=strict)
     for line in loaded.skipped:
         warnings.warn(f"skipped {line}", stacklevel=2)
+    if not loaded.results:
+        raise MissingResult(f"no results in the folder '{one_line(folder)}'")
     return pd.DataFrame([_row(result) for result in loaded.results])
 
 
@@ -152,9 +156,8 @@ def write_result(result: Result, folder: str | Path) -> Written:
     Raises:
         BadConfig: if the folder cannot be written.
     """
-    parts = (result.stream.name, result.backbone.slug, result.method.name)
-    stream, *inner = map(slug, parts)
-    home = Path(folder).joinpath(stream + "-" * (stream in NO_RESULTS), *inner)
+    names = {"stream": result.stream.name, "backbone": result.backbone.slug, "method": result.method.name}
+    home = results_folder(folder, **names)
     try:
         home.mkdir(parents=True, exist_ok=True)
         for attempt in range(1, 1000):
@@ -166,6 +169,11 @@ def write_result(result: Result, folder: str | Path) -> Written:
     except OSError as error:
         raise BadConfig(f"results folder '{one_line(folder)}' cannot be written ({error.strerror})") from None
     raise BadConfig(f"results folder '{one_line(home)}' holds 999 files of the key {result.key[:16]}; remove some")
+
+
+def results_folder(results: str | Path, *, stream: str, backbone: str, method: str) -> Path:
+    """Return where the results of a method on a stream with a backbone lie."""
+    return Path(results).joinpath(slug(stream) + "-" * (stream in NO_RESULTS), slug(backbone), slug(method))
 
 
 def check_writable(folder: str | Path) -> None:

@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from ctbench.assemble import assemble
+from ctbench.assemble import assemble, shown_model
 from ctbench.data.schema import SyntheticText
 from ctbench.data.sources import read_texts
 from ctbench.data.stream import Stream
 from ctbench.data.tasks import check_task
+from ctbench.errors import BadData
 from ctbench.expand import Expander
 from ctbench.job import Job
 from ctbench.launch import Event, auto_workers, launch, missing
-from ctbench.results import Result, check_writable, write_result
+from ctbench.results import Result, check_writable, results_folder, write_result
 from ctbench.store import Store, home
 
 Listener = Callable[[Event], None]
@@ -57,6 +57,8 @@ def run(
     """
     check_writable(results)
     expander = Expander(Job(method=method, stream=stream, **options))
+    names = {"stream": expander.stream.name, "backbone": shown_model(expander.model), "method": expander.plugin.name}
+    check_writable(results_folder(results, **names))
     runs = [expander.run(seed) for seed in seeds]
     store = Store(home() / "store")
     todo = missing([node for each in runs for node in each.nodes], store)
@@ -75,7 +77,7 @@ def run(
 
 
 def check_data(stream: Stream) -> None:
-    """Read every end task and the beginning of every text, so that a bad file is found before anything is computed.
+    """Read every end task and the beginning of every text, so that bad data is found before anything is computed.
 
     Texts of up to `MAX_CHECKED_DOCUMENTS` documents are read whole; a later fault in a longer one stops its packing.
 
@@ -88,7 +90,13 @@ def check_data(stream: Stream) -> None:
     sources += [(domain.held_out, domain.name) for domain in stream.domains if domain.held_out is not None]
     for source, name in [*sources, *([(stream.general, None)] if stream.general is not None else [])]:
         if not isinstance(source, SyntheticText):
-            deque(islice(read_texts(stream, source, domain=name), MAX_CHECKED_DOCUMENTS), maxlen=0)
+            count = sum(1 for _ in islice(read_texts(stream, source, domain=name), MAX_CHECKED_DOCUMENTS))
+            if count < 2 and not (name and stream.domain(name).held_out):
+                whose = f"text of domain {name}" if name else "general text"
+                raise BadData(
+                    f"{whose} is a single document; at least two are wanted, because some are held out: add text, "
+                    "declare a held_out source, or choose smaller documents"
+                )
 
 
 def _ignore(_event: Event) -> None:

@@ -55,8 +55,12 @@ class Store:
         return self.root / key[:2] / key
 
     def has(self, key: str) -> bool:
-        """Return whether the node of a key is complete."""
-        return (self.folder(key) / "record.json").is_file()
+        """Return whether the node of a key is complete; one whose record was damaged is not, and is computed again."""
+        try:
+            self.record(key)
+        except (OSError, ValueError):
+            return False
+        return True
 
     def record(self, key: str) -> dict[str, Any]:
         """Return the record of a complete node."""
@@ -82,6 +86,9 @@ class Store:
         try:
             yield temporary
             (temporary / "record.json").write_text(json.dumps(record), encoding="utf-8")
+            for path in temporary.iterdir():  # on the disk before it has its name, should the power fail
+                with path.open("rb") as file:
+                    os.fsync(file.fileno())
             with contextlib.suppress(FileNotFoundError):
                 shutil.rmtree(folder)
             temporary.rename(folder)

@@ -6,10 +6,16 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ctbench.report.compare import Comparison
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 STREAMS = ROOT / "docs" / "streams.md"
+DECLARED = ("hyperprompt", "lwf")
+SHOWN = ("A_Acc", "O_Acc", "F_Acc")
 _BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -46,6 +52,32 @@ def leaderboard() -> str:
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
+def declared() -> str:
+    """Return the paired differences of the declared comparison."""
+    import ctbench
+
+    found = ctbench.compare(
+        ROOT / "results", stream=("domain", "temporal"), method=DECLARED, metric=SHOWN, against=DECLARED[1]
+    )
+    return _tables(found, "Differences")
+
+
+def ablations() -> str:
+    """Return the leaderboards of hyperprompt without its parts."""
+    import ctbench
+
+    return _tables(
+        ctbench.compare(ROOT / "results" / "ablations", metric=("anytime", *SHOWN, "FWT_all")), "domain", "temporal"
+    )
+
+
+def _tables(comparison: Comparison, *titles: str) -> str:
+    """Return the tables whose title begins with one of the words."""
+    from ctbench.report.tables import markdown
+
+    return "\n".join(markdown(table) for table in comparison.tables(on_paper=True) if table.title.startswith(titles))
+
+
 def streams() -> str:
     """Return the reference of a stream's keys, read from the dataclasses that check them."""
     from ctbench.data.reference import describe_keys
@@ -67,7 +99,14 @@ def streams() -> str:
 
 def generated(text: str) -> str:
     """Return the README with its generated parts made anew."""
-    makers = {"methods": methods, "mine": mine, "laws": laws, "leaderboard": leaderboard}
+    makers = {
+        "methods": methods,
+        "mine": mine,
+        "laws": laws,
+        "leaderboard": leaderboard,
+        "declared": declared,
+        "ablations": ablations,
+    }
     return _BLOCK.sub(lambda found: f"{found[1]}{makers[found[2]]()}{found[3]}", text)
 
 

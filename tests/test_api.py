@@ -46,12 +46,29 @@ def test_run_changes_settings_as_set_does(tmp_path, monkeypatch, capsys) -> None
     assert first.recipe.pretrain["lr"] == 5e-4
 
 
-@pytest.mark.parametrize("wrong", [{"precision": "fp8"}, {"set": {"pretrain.tokns": 5}}, {"set": {"tokens": 5}}])
+WRONG = [
+    {"precision": "fp8"},
+    {"set": {"pretrain.tokns": 5}},
+    {"set": {"tokens": 5}},
+    {"workers": -3},
+    {"workers": 1.5},
+    {"seed": -1},
+    {"seed": "0"},
+    {"seed": []},
+    {"seed": 1.5},
+    {"seed": [True]},
+    {"order": "a"},
+    {"results": None},
+    {"method": 3},
+]
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=str)
 def test_run_refuses_what_the_command_line_refuses(wrong: dict, tmp_path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CTBENCH_HOME", str(tmp_path / "home"))
     with pytest.raises(BadConfig):
-        ctbench.run(method="naive", stream="domain", **wrong)
+        ctbench.run(**({"method": "naive", "stream": "domain"} | wrong))
     assert not (tmp_path / "results").exists()
 
 

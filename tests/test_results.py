@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from fake_results import fake_record, fake_result, write_fakes
 
-from ctbench.errors import BadConfig, BadResult
+from ctbench.errors import BadConfig, BadResult, MissingResult
 from ctbench.results import (
     check_writable,
     load_results,
@@ -170,6 +170,8 @@ def test_a_missing_folder_holds_no_results(tmp_path: Path) -> None:
         ("extra", 1, "extra: Unexpected keyword"),
         ("key", "../x", "key: String should match pattern"),
         ("precision", None, "precision: Input should be a valid string"),
+        ("seed", -5, "seed and order are numbers from 0 on"),
+        ("matrix", [[17.5] * 5, *[[0.5] * 5] * 5], r"matrix: a score is outside \[0, 1\]"),
         ("control", {"scores": [0.1], "lm_loss": [0.1], "tokens": 5}, "control: 5 numbers are needed"),
     ],
 )
@@ -182,6 +184,10 @@ def test_cells_outside_of_the_stream_are_refused() -> None:
     record = fake_record()
     record["cells"][0]["domain"] = "moon"
     with pytest.raises(BadResult, match=r"no cell \(0, moon\)"):
+        result_from(record)
+    record = fake_record()
+    record["cells"][0]["score"] = 1.5
+    with pytest.raises(BadResult, match=r"the score 1\.5 is outside \[0, 1\]"):
         result_from(record)
     record = fake_record()
     record["plan"]["cells"][1][0] = 9
@@ -199,10 +205,13 @@ def test_load_results_is_a_table_with_one_run_a_row(tmp_path: Path) -> None:
     assert first["F_Acc"] == pytest.approx(first["result"].matrix[-1].mean())
 
 
-def test_load_results_warns_of_what_it_skips(tmp_path: Path) -> None:
+def test_load_results_warns_of_what_it_skips_and_refuses_a_folder_without_any(tmp_path: Path) -> None:
+    write_fakes(tmp_path, methods=("naive",), seeds=1)
     (tmp_path / "x.json").write_text("{}")
     with pytest.warns(UserWarning, match=r"skipped .*x\.json: foreign"):
-        assert load_results(tmp_path).empty
+        assert len(load_results(tmp_path)) == 1
+    with pytest.raises(MissingResult, match="no results"):
+        load_results(tmp_path / "nowhere")
 
 
 def test_an_unwritable_folder_is_refused_before_and_while_writing(tmp_path: Path) -> None:

@@ -37,6 +37,21 @@ def test_leftovers_of_a_killed_process_are_swept(tmp_path):
     assert not stale.exists()
 
 
+@pytest.mark.parametrize("damage", ["", '{"x": ', None])
+def test_node_whose_record_was_damaged_is_computed_again(tmp_path, damage):
+    store = Store(tmp_path)
+    with store.writing(KEY, {"x": 1}) as folder:
+        (folder / "weights.txt").write_text("old")
+    assert store.has(KEY)
+    path = store.folder(KEY) / "record.json"
+    path.unlink() if damage is None else path.write_text(damage)
+    assert not store.has(KEY)
+    with store.writing(KEY, {"x": 2}):
+        pass
+    assert store.record(KEY) == {"x": 2}
+    assert [path.name for path in store.folder(KEY).iterdir()] == ["record.json"]
+
+
 def test_weights_equal_to_the_base_cost_no_space(tmp_path):
     base = {"a": torch.zeros(1000), "b": torch.ones(3)}
     save_weights(tmp_path / "w.safetensors", base | {"b": torch.zeros(3), "c": torch.ones(2)}, base)

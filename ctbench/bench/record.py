@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,7 @@ from ctbench.errors import BadConfig, UnknownName
 from ctbench.estimate import write_speeds
 from ctbench.plugins import find_plugin
 from ctbench.precision import has_fast_bf16
+from ctbench.results import check_writable
 
 SCHEMA: Final = 1
 PRECISIONS: Final = ("fp32", "bf16")
@@ -65,8 +67,12 @@ class Question:
                 raise UnknownName("precision", precision, PRECISIONS)
         for method in self.methods:
             find_plugin("method", method)
-        if self.pairs < 1 or self.seconds <= 0 or (self.threads is not None and self.threads < 1):
-            raise BadConfig("bench wants at least one pair, one thread and some seconds")
+        if not self.what:
+            raise BadConfig(f"bench has nothing to measure; some of {', '.join(KINDS)} are wanted")
+        if self.pairs < 1 or not 0 < self.seconds < math.inf:
+            raise BadConfig("bench wants at least one pair and some seconds")
+        if self.threads is not None and not 1 <= self.threads <= machine.num_cores():
+            raise BadConfig(f"threads is {self.threads}; this machine has cores for 1 to {machine.num_cores()}")
 
 
 def bench(question: Question, *, say: Callable[[str], None], ask: Ask | None = None) -> dict[str, Any]:
@@ -186,6 +192,18 @@ def speeds_of(document: dict[str, Any]) -> list[dict[str, Any]]:
             }
         )
     return rows
+
+
+def check_output(path: Path | None) -> None:
+    """Make sure, before anything is measured, that a file can be written.
+
+    Raises:
+        BadConfig: if it cannot.
+    """
+    if path is not None:
+        check_writable(path.parent)
+        if path.is_dir():
+            raise BadConfig(f"'{path.name}' is a folder, not a file to write")
 
 
 def keep(document: dict[str, Any], *, home: Path, path: Path | None) -> None:

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
-from ctbench.errors import CTBenchError, RunFailed, UnknownName
+from ctbench.errors import CTBenchError, RunFailed, UnknownName, one_line
 
 COMMANDS: Final = {
     "run": "Run a method on a stream and write the result.",
@@ -28,6 +28,9 @@ COMMANDS: Final = {
     "check": "Check a method by the laws that all methods keep, or a stream and its data.",
     "new": "Write a method or a stream to start from.",
 }
+
+
+INTERRUPTED: Final = 130
 
 
 class _LazyGroup(TyperGroup):
@@ -80,19 +83,42 @@ def main(args: Sequence[str] | None = None) -> int:
         for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
             os.environ.setdefault(name, "1")
     try:
-        return int(typer.main.get_command(_APP)(given, prog_name="ctbench", standalone_mode=False) or 0)
+        code = int(typer.main.get_command(_APP)(given, prog_name="ctbench", standalone_mode=False) or 0)
+        sys.stdout.flush()
+        return _stopped() if code == INTERRUPTED else code  # typer turns an interrupt into this code
+    except (KeyboardInterrupt, typer.Abort):
+        return _stopped()
     except typer.Exit as error:
         return error.exit_code
-    except (KeyboardInterrupt, typer.Abort):
-        return _fail("stopped; run it again to go on from there", code=130)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return _close_output()
+    except SystemExit as error:  # what rich and typer make of a broken pipe
+        if isinstance(error.__context__, BrokenPipeError):
+            return _close_output()
+        raise
     except (CTBenchError, TyperException) as error:
         if debug:
             raise
         message = str(error) if isinstance(error, CTBenchError) else error.format_message()
-        return _fail(message, code=1 if isinstance(error, RunFailed) else 2)
+        if isinstance(error, RunFailed):
+            return _fail(message, code=1)
+        return _fail(one_line(message), code=2)
+    except OSError as error:
+        if debug:
+            raise
+        _close_output()
+        place = f": '{error.filename}'" if error.filename else ""
+        return _fail(f"{error.strerror or error}{place}", code=1)
+
+
+def _stopped() -> int:
+    return _fail("stopped; run it again to go on from there", code=INTERRUPTED)
+
+
+def _close_output() -> int:
+    """Let nothing that is still to be printed fail at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
 
 
 def _fail(message: str, *, code: int) -> int:

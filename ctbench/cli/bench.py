@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from ctbench.cli.options import JsonOption
+from ctbench.errors import BadConfig
 
 
 def command(
@@ -35,6 +36,11 @@ def command(
     as_json: JsonOption = False,
 ) -> None:
     """Measure this machine and the engine."""
+    from ctbench.bench.record import check_output
+
+    check_output(output)
+    if quick and not scaling:
+        raise BadConfig("--quick is for --scaling; --pairs and --seconds make a bench short")
     if scaling:
         from ctbench.bench.scaling import keep_scaling, measure_scaling, scaling_tables
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from ctbench.cli.options import JsonOption, ResultsOption
-from ctbench.errors import UnknownName
+from ctbench.errors import BadConfig, UnknownName, one_line
 from ctbench.plugins import describe_method, find_plugin, find_plugins
 
 MODELS = [
@@ -100,6 +100,8 @@ def _models() -> list[dict[str, Any]]:
 def _runs(results: Path) -> list[dict[str, Any]]:
     from ctbench.results import read_results
 
+    if results.is_file():
+        raise BadConfig(f"'{results}' is a file; the folder of result files is wanted")
     loaded = read_results(results)
     for line in loaded.skipped:
         print(f"skipped {line}", file=sys.stderr)
@@ -123,7 +125,7 @@ def _print(rows: list[dict[str, Any]]) -> None:
     elif sys.stdout.isatty():
         _print_fitted(rows)
     else:  # a pipe has no width to fit, and rich would take a quarter of the command's time
-        lines = [[str(key) for key in rows[0]], *([str(value) for value in row.values()] for row in rows)]
+        lines = [[str(key) for key in rows[0]], *([one_line(value) for value in row.values()] for row in rows)]
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         for line in lines:
             print("  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
@@ -139,5 +141,5 @@ def _print_fitted(rows: list[dict[str, Any]]) -> None:
     for key in rows[0]:
         table.add_column(key, no_wrap=key == "name", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(str(value)) for value in row.values()))
+        table.add_row(*(Text(one_line(value)) for value in row.values()))
     Console(highlight=False).print(table)

@@ -39,6 +39,9 @@ PrecisionOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 
 
+MAX_RUNS = 1000
+
+
 def read_range(text: str, name: str) -> list[int]:
     """Read "3" or an inclusive range "0..2".
 
@@ -51,12 +54,14 @@ def read_range(text: str, name: str) -> list[int]:
     """
     first, dots, last = text.partition("..")
     try:
-        numbers = list(range(int(first), int(last if dots else first) + 1))
+        numbers = range(int(first), int(last if dots else first) + 1)
     except ValueError:
-        numbers = []
+        numbers = range(0)
     if not numbers or numbers[0] < 0:
         raise BadConfig(f"--{name} is '{text}'; a number such as 0 or an inclusive range such as 0..2 is wanted")
-    return numbers
+    if numbers[-1] - numbers[0] >= MAX_RUNS:  # len() of a huge range overflows
+        raise BadConfig(f"--{name} is '{text}'; a range of at most {MAX_RUNS} numbers is wanted")
+    return list(numbers)
 
 
 def read_settings(pairs: list[str] | None, precision: str | None = None) -> tuple[dict[str, str], dict[str, Any]]:
@@ -97,8 +102,10 @@ def read_workers(text: str) -> int | None:
     Raises:
         BadConfig: anything else.
     """
+    from ctbench.launch import MAX_WORKERS
+
     if text == "auto":
         return None
-    if text.isdecimal() and int(text) <= 256:
+    if text.isdecimal() and int(text) <= MAX_WORKERS:
         return int(text)
-    raise BadConfig(f"--workers is '{text}'; auto or a number from 0 to 256 is wanted")
+    raise BadConfig(f"--workers is '{text}'; auto or a number from 0 to {MAX_WORKERS} is wanted")

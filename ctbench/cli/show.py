@@ -21,7 +21,9 @@ def command(
     """Show results: matrices, metrics, cost, findings, settings, provenance."""
     found = [result for name in run for result in find(name, results)]
     if as_json:
-        texts = [Path(str(result.path)).read_text(encoding="utf-8").rstrip() for result in found]
+        from ctbench.results import to_text
+
+        texts = [to_text(result).rstrip() for result in found]
         print(texts[0] if len(texts) == 1 else "[\n" + ",\n".join(texts) + "\n]")
         return
     for result in found:

@@ -7,6 +7,7 @@ have to be turned into something else (dashes of the name become underscores), a
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import os
@@ -56,12 +57,20 @@ def prepare_stream(stream: Stream, source: Path) -> Prepared:
     target = stream.folder()
     convert = _find_function(stream)
     if target.resolve() != source.resolve():
-        target.mkdir(parents=True, exist_ok=True)
-        if convert is not None:
-            convert(source, target)
-        else:
-            for path in wanted:
-                _copy(stream, source, target, path)
+        try:
+            target.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BadConfig(f"folder '{target}' of stream {stream.name} cannot be made: {error.strerror}") from None
+        try:
+            if convert is not None:
+                convert(source, target)
+            else:
+                for path in wanted:
+                    _copy(stream, source, target, path)
+        except CTBenchError:
+            with contextlib.suppress(OSError):  # stays if anything is in it
+                target.rmdir()
+            raise
     files = {
         file.shown
         for path in wanted

@@ -13,6 +13,7 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from filelock import FileLock
 
 from ctbench.data.schema import Domain, Stream
 from ctbench.data.sources import fingerprint, read_texts
-from ctbench.errors import BadData
+from ctbench.errors import BadData, RunFailed
 
 PACKING_VERSION = 2
 """Raised whenever the same text and tokenizer give another file."""
@@ -216,13 +217,33 @@ def corpus(stream: Stream, domain: Domain | None, *, tokenizer: Any, cache: Path
         parts.append(fingerprint(stream, held_out, domain=name, purpose="held_out"))
     key = hashlib.sha256(json.dumps([PACKING_VERSION, tokenizer_digest(tokenizer), *parts]).encode()).hexdigest()[:32]
     folder = cache / key
-    if not folder.exists():
-        cache.mkdir(parents=True, exist_ok=True)
-        with FileLock(cache / f"{key}.lock"):
-            if not folder.exists():
-                declared = (lambda: read_texts(stream, held_out, domain=name, purpose="held_out")) if held_out else None
-                _pack_corpus(lambda: read_texts(stream, source, domain=name), declared, tokenizer, folder, whose=whose)
+    if not _is_whole(folder):
+        declared = (lambda: read_texts(stream, held_out, domain=name, purpose="held_out")) if held_out else None
+        try:
+            cache.mkdir(parents=True, exist_ok=True)
+            with FileLock(cache / f"{key}.lock"):
+                if not _is_whole(folder):
+                    shutil.rmtree(folder, ignore_errors=True)
+                    read = partial(read_texts, stream, source, domain=name)
+                    _pack_corpus(read, declared, tokenizer, folder, whose=whose)
+        except OSError as error:
+            raise RunFailed(
+                f"{whose} cannot be packed into the folder '{cache.name}' of CTBENCH_HOME: {error}"
+            ) from error
     return Corpus(train=TokenFile(folder / "train"), held_out=TokenFile(folder / "held_out"))
+
+
+def _is_whole(folder: Path) -> bool:
+    """Tell whether both parts of a corpus are as long as they say they are."""
+    try:
+        for part in (folder / "train", folder / "held_out"):
+            meta = json.loads((part / "meta.json").read_text())
+            sizes = [(part / name).stat().st_size for name in ("tokens.bin", "starts.bin")]
+            if sizes != [meta["num_tokens"] * np.dtype(meta["dtype"]).itemsize, meta["num_documents"] * 8]:
+                return False
+    except (OSError, ValueError, LookupError, TypeError):
+        return False
+    return True
 
 
 def _pack_corpus(

@@ -14,8 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ctbench.errors import UnknownName
-from ctbench.result_format import one_line
+from ctbench.errors import UnknownName, one_line
 from ctbench.schema import Result
 
 Run = tuple[int, int]

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ctbench.errors import BadConfig, MissingResult
+from ctbench.errors import BadConfig, MissingResult, one_line
 from ctbench.metrics import METRICS, Array
 from ctbench.report import charts, numbers
 from ctbench.report.compare import Comparison
@@ -25,13 +25,15 @@ from ctbench.report.reproduce import command_line
 from ctbench.report.style import ink_on
 from ctbench.report.summary import row_names
 from ctbench.report.views import COST_HEADS, leaderboard_table
-from ctbench.result_format import one_line
 from ctbench.sanity import CHECKS
 from ctbench.schema import Result
 from ctbench.statistics import mean_interval
 
 MAX_PAIRED = 16
 """Up to this many methods, intervals of all pairwise differences are put into the page."""
+
+_UNPRINTABLE = dict.fromkeys((*range(9), 11, 12, *range(14, 32), 127), " ")
+"""Control characters that have no place in a page."""
 
 _SHADES = ((244, 247, 251), (195, 216, 236), (127, 176, 216), (59, 127, 184), (18, 63, 115))
 
@@ -64,7 +66,7 @@ def render_report(comparison: Comparison) -> str:
         metrics=[METRICS[name] for name in comparison.question.metrics],
         checks=CHECKS,
     )
-    return page
+    return page.translate(_UNPRINTABLE)
 
 
 def write_report(comparison: Comparison, path: str | Path) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 
-from ctbench.result_format import one_line
+from ctbench.errors import one_line
 from ctbench.schema import Result
 
 

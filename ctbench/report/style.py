@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ctbench.errors import BadConfig
-from ctbench.result_format import one_line
+from ctbench.errors import BadConfig, one_line
 
 if TYPE_CHECKING:
     from matplotlib.colors import Colormap

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from ctbench.errors import one_line
 from ctbench.report.numbers import DASH
-from ctbench.result_format import one_line
 
 if TYPE_CHECKING:
     from rich.text import Text

@@ -16,8 +16,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 
-from ctbench.errors import BadConfig, BadResult
-from ctbench.result_format import one_line
+from ctbench.errors import BadConfig, BadResult, one_line
 from ctbench.results import TUNING, slug
 from ctbench.schema import STRICT, MethodRecord, ProvenanceRecord
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from fake_results import write_fakes
 from small_streams import write_stream
 
 TEXTS = "\n".join(json.dumps({"text": f"word{i % 7} word{i % 5} word{i % 3}"}) for i in range(300))
@@ -73,6 +75,11 @@ def refused(*args: str, cwd: Path) -> str:
         (["run", "--method", "naive", "--stream", "domain", "--precision", "fp8"], "bf16"),
         (["run", "--method", "naive", "--stream", "temporal", "--order", "1"], "temporal"),
         (["run", "--method", "naive", "--stream", "domain", "--model", "no/such-model"], "no model 'no/such-model'"),
+        (["run", "--method", "naive", "--stream", "domain", "--seed", "0..99999999999999999999"], "at most 1000"),
+        (["bench", "--seconds", "nan"], "some seconds"),
+        (["bench", "--threads", "9999"], "threads is 9999"),
+        (["bench", "--what", ""], "nothing to measure"),
+        (["bench", "--quick"], "--scaling"),
         (["ls", "method"], "did you mean 'methods'"),
         (["show", "abcdef"], "no result 'abcdef'"),
         (["compare"], "no results"),
@@ -88,6 +95,7 @@ def test_wrong_call_is_one_line(args, words, tmp_path):
     [
         ("text.jsonl", None, "text.jsonl"),
         ("text.jsonl", "", "text.jsonl"),
+        ("text.jsonl", '{"text": "only one"}\n', "text of domain one is a single document"),
         ("text.jsonl", b"\xff\xfe\x00", "text.jsonl"),
         ("text.jsonl", '{"text": "a"}\n{"txt": "a"}\n', "text.jsonl:2"),
         ("train.jsonl", '{"text": "a", "label": "x"}\n{"text": "b"}\n', "train.jsonl:2"),
@@ -113,9 +121,69 @@ def test_bad_file_is_one_line_that_names_it(file, content, words, tmp_path):
     assert words in refused("run", "--method", "naive", "--stream", "small.toml", cwd=tmp_path)
 
 
-def test_results_folder_that_cannot_be_written(tmp_path):
-    (tmp_path / "results").write_text("a file")
-    assert "results" in refused("run", "--method", "naive", "--stream", "domain", cwd=tmp_path)
+@pytest.mark.parametrize("file", ["results", "results/domain", "results/domain/tiny/naive"])
+def test_results_folder_that_cannot_be_written(file, tmp_path):
+    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / file).write_text("a file")
+    assert "is not a folder" in refused("run", "--method", "naive", "--stream", "domain", cwd=tmp_path)
+
+
+@pytest.mark.parametrize("code", ["import sys; sys.exit(3)", "raise ValueError('x\\ny')", "def (:"])
+def test_method_file_that_cannot_be_imported_is_one_line(code, tmp_path):
+    head = "from ctbench import Method\nclass Mine(Method):\n    paper = ''\n"
+    (tmp_path / "mine.py").write_text(f"{head}{code}\n")
+    assert "method 'mine' cannot be" in refused("run", "--method", "mine.py", "--stream", "domain", cwd=tmp_path)
+
+
+def test_checkpoint_whose_configuration_is_a_list_is_one_line(tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text("[]")
+    args = ["run", "--method", "naive", "--stream", "domain", "--model", "model"]
+    assert "no JSON object" in refused(*args, cwd=tmp_path)
+
+
+def test_data_folder_that_is_a_file_is_one_line(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("CTBENCH_DATA", str(tmp_path / "file"))
+    (tmp_path / "originals").mkdir()
+    assert "cannot be made" in refused("prepare", "tweet", "originals", cwd=tmp_path)
+
+
+def shell(line, cwd):
+    environment = {**os.environ, "CTBENCH_HOME": str(cwd / "home"), "NO_COLOR": "1"}
+    call = f'set -o pipefail; ctbench() {{ {sys.executable} -m ctbench "$@"; }}; {line}'
+    return subprocess.run(["bash", "-c", call], cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="wants /dev/full")
+def test_output_that_cannot_be_written_is_one_line(tmp_path):
+    answer = shell("ctbench ls methods > /dev/full", tmp_path)
+    assert answer.returncode == 1
+    assert answer.stderr == "ctbench: No space left on device\n"
+
+
+@pytest.mark.parametrize("line", ["ls methods", "show {key}", "compare --all"])
+def test_pipe_that_is_closed_early_is_no_failure(line, tmp_path):
+    write_fakes(tmp_path / "results", methods=("naive",), seeds=1)
+    (path,) = (tmp_path / "results").rglob("*.json")
+    answer = shell(f"ctbench {line.format(key=path.stem)} | true", tmp_path)
+    assert (answer.returncode, answer.stderr) == (0, "")
+
+
+def test_interrupt_is_one_line_and_the_next_run_goes_on(tmp_path):
+    write_stream(tmp_path, tokens="2_000_000")
+    args = [sys.executable, "-m", "ctbench", "run", "-m", "naive", "-s", "small.toml", "--workers", "1"]
+    environment = {**os.environ, "CTBENCH_HOME": str(tmp_path / "home"), "NO_COLOR": "1"}
+    with subprocess.Popen(
+        args, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True, process_group=0
+    ) as process:
+        assert process.stderr is not None
+        assert "to compute" in process.stderr.readline()
+        os.killpg(process.pid, signal.SIGINT)
+        rest = process.stderr.read().splitlines()
+    assert process.returncode == 130
+    assert rest[-1] == "ctbench: stopped; run it again to go on from there"
+    assert not any("Traceback" in line for line in rest)
 
 
 def test_help_and_lists_do_not_import_torch(tmp_path):

@@ -27,7 +27,7 @@ def records(file: DataFile, *fields: str) -> list[dict[str, object]]:
     [
         ("a.jsonl", '{"text": "x", "label": 1}\n\n{"text": "y", "label": 2}'),
         ("a.json", '\ufeff{"text": "x", "label": 1}\r\n{"text": "y", "label": 2}\r\n'),
-        ("a.jsonl.gz", gzip.compress(b'{"text": "x", "label": 1}\n{"text": "y", "label": 2}\n')),
+        ("a.jsonl.gz", gzip.compress(b'{"text": "x", "label": 1}\n{"text": "y", "label": 2}\n', mtime=0)),
         ("a.jsonl.bz2", bz2.compress(b'{"text": "x", "label": 1}\n{"text": "y", "label": 2}\n')),
         ("a.jsonl.xz", lzma.compress(b'{"text": "x", "label": 1}\n{"text": "y", "label": 2}\n')),
     ],
@@ -64,7 +64,7 @@ def test_parquet_is_read_column_by_column(tmp_path):
         ("a.jsonl", b'{"text": "x"}\n{"text": "\xff"}\n', "a.jsonl:2: not UTF-8"),
         ("a.jsonl", "\n\n", "a.jsonl: holds no records"),
         ("a.jsonl.gz", b"no gzip at all", "a.jsonl.gz: cannot be unpacked"),
-        ("a.jsonl.gz", gzip.compress(b'{"text": "x"}\n' * 99)[:-20], "a.jsonl.gz: cannot be unpacked"),
+        ("a.jsonl.gz", gzip.compress(b'{"text": "x"}\n' * 99, mtime=0)[:-20], "a.jsonl.gz: cannot be unpacked"),
         ("a.jsonl.xz", b"no xz at all", "a.jsonl.xz: cannot be unpacked"),
         ("a.csv", "txt,label\nx,y\n", "a.csv:1: no column 'text' in the header; found: txt, label"),
         ("a.csv", "text,label\nx\n", "a.csv:2: 1 columns, the header has 2"),

@@ -8,7 +8,7 @@ import pytest
 
 from ctbench.data.stream import FilesText
 from ctbench.data.tokens import Blocks, corpus, pack, tokenizer_digest
-from ctbench.errors import BadData
+from ctbench.errors import BadData, RunFailed
 
 SEP = 3
 
@@ -116,6 +116,21 @@ def test_corpus_is_made_once_and_again_when_the_text_changes(stream, folder, tok
     (folder / "general.txt").write_text("the sea\nthe sky\na phone\n")
     assert get() != first
     assert not [path for path in (folder / "cache").iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.parametrize("name", ["tokens.bin", "starts.bin", "meta.json"])
+def test_damaged_corpus_is_packed_again(stream, folder, tokenizer, name):
+    cache = folder / "cache"
+    whole = corpus(stream, stream.domains[0], tokenizer=tokenizer, cache=cache).train.tokens.tolist()
+    (damaged,) = cache.glob(f"*/train/{name}")
+    damaged.write_bytes(damaged.read_bytes()[:-2])
+    assert corpus(stream, stream.domains[0], tokenizer=tokenizer, cache=cache).train.tokens.tolist() == whole
+
+
+def test_packed_text_that_cannot_be_written_is_one_line(stream, folder, tokenizer):
+    (folder / "file").write_text("")
+    with pytest.raises(RunFailed, match="cannot be packed into the folder 'corpora' of CTBENCH_HOME"):
+        corpus(stream, stream.domains[0], tokenizer=tokenizer, cache=folder / "file" / "corpora")
 
 
 def test_stream_without_general_text_is_refused(stream, folder, tokenizer):

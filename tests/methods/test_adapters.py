@@ -69,7 +69,7 @@ def test_only_adapters_require_grad_and_adapt_decides_in_cells(world):
 
 def test_saved_stage_holds_the_adapters_alone(world, tmp_path):
     stream, base, blocks = world
-    method = get_method("adapters")
+    method = get_method("adapters", reduction=16)
     trained = train(method, build(method, base, stream), blocks)[0]
     save_weights(tmp_path / "weights.safetensors", trained.state(), base.state())
     weights = load_weights(tmp_path / "weights.safetensors", base.state())

@@ -70,7 +70,7 @@ def test_prompts_learn(small):
 def test_gain_moves_the_vectors_farther_from_the_same_start(small, deep):
     moves, starts = [], []
     for gain in (1.0, 10.0):
-        method = get_method("prompts", gain=gain, deep=deep)
+        method = get_method("prompts", gain=gain, deep=deep, prompt_length=8)
         before = build(method, small.base, small.stream)
         after = train(method, before, small.first, num_steps=1)[0]
         own = [backbone.added["prompts"].prompt_of(small.stream.names[0]) for backbone in (before, after)]

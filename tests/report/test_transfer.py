@@ -34,7 +34,7 @@ def texts(found: Comparison, kind: int) -> dict[str, list[str]]:
 
 
 def hand(seed: int, hole: tuple[int, int] | None = None) -> object:
-    rows = HAND + 0.01 * seed
+    rows = HAND - 0.01 * seed
     if hole:
         rows[hole] = math.nan
     return result_from(with_matrix(fake_record(num_tasks=3, seed=seed), rows))

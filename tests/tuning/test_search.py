@@ -11,7 +11,7 @@ from fake_results import fake_record
 from small_streams import write_method, write_stream
 
 from ctbench.cli import main
-from ctbench.errors import BadConfig, BadResult, RunFailed
+from ctbench.errors import BadConfig, BadResult, MissingResult, RunFailed
 from ctbench.expand import Expander
 from ctbench.job import Job
 from ctbench.results import load_results, read_results, result_from, write_result
@@ -304,7 +304,8 @@ def test_readers_of_results_pass_tuning_files_by_in_silence(place):
     go()
     loaded = read_results("results")
     assert loaded.results == loaded.skipped == ()
-    assert len(load_results("results")) == 0
+    with pytest.raises(MissingResult):
+        load_results("results")
     (place / "other").mkdir(exist_ok=True)
     (place / "other" / "stray.json").write_text((place / "results/tuning/small/tiny/scaled.json").read_text())
     assert len(read_results("other").skipped) == 1
