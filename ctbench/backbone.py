@@ -39,7 +39,7 @@ class Backbone(nn.Module):
         notes: what a reader of results must know ("the LM head was made new").
 
     Attributes:
-        forward_tokens: places that went through the model so far, prompts not counted.
+        forward_tokens: places that went through the model so far, those of prompts included.
     """
 
     def __init__(
@@ -256,7 +256,7 @@ class Backbone(nn.Module):
         captures: bool = False,
     ) -> tuple[Tensor, Any]:
         tap = self._tap
-        self.forward_tokens += batch.input_ids.numel()
+        self.forward_tokens += batch.input_ids.numel() + len(batch.input_ids) * (prompt.length if prompt else 0)
         try:
             inputs = self._inputs(batch, prompt)
             tap.is_open, tap.positions, tap.captures = True, positions, captures

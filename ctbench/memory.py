@@ -40,6 +40,9 @@ def flatten(tree: Any, path: str = "memory") -> tuple[Any, dict[str, Tensor]]:
     if isinstance(tree, dict):
         if not all(isinstance(key, str) for key in tree):
             raise BadPlugin(f"{path} has a key that is not a string; keys of stage.memory must be strings")
+        for key in tree:
+            if "/" in key or key == _MARK:
+                raise BadPlugin(f"{path} has the key '{key}'; a key of stage.memory is not '{_MARK}' and has no '/'")
         named = {key: flatten(value, f"{path}/{key}") for key, value in tree.items()}
         return {key: plain for key, (plain, _) in named.items()}, _merge([tensors for _, tensors in named.values()])
     raise BadPlugin(
@@ -73,7 +76,7 @@ class Reservoir:
     """A uniform sample of everything offered so far (Vitter 1985, algorithm R), kept as plain tensors in a tree.
 
     Args:
-        tree: where it lives, from the first offer on: `seen` (int), and `columns` by name, each with a row per place.
+        tree: where it lives, from the first offer on: `seen` (int), and `columns` by name, each with a row per block kept.
         capacity: blocks kept at most.
     """
 
@@ -94,9 +97,12 @@ class Reservoir:
         self.tree.setdefault("seen", 0)
         kept: dict[str, Tensor] = self.tree.setdefault("columns", {})
         rows = len(next(iter(columns.values())))
+        filled = min(self.tree["seen"] + rows, self.capacity)
         for name, values in columns.items():
-            if name not in kept:
-                kept[name] = torch.zeros((self.capacity, *values.shape[1:]), dtype=values.dtype)
+            before = kept.get(name, values[:0].to("cpu"))
+            if len(before) < filled:
+                more = torch.zeros((filled - len(before), *values.shape[1:]), dtype=values.dtype)
+                kept[name] = torch.cat([before, more])
         order = self.tree["seen"] + np.arange(rows)
         places = np.where(order < self.capacity, order, generator.integers(0, order + 1))
         last = {int(places[row]): row for row in np.flatnonzero(places < self.capacity)}

@@ -150,6 +150,10 @@ class Stage:
         """Return an LM batch of unmasked `blocks` [n, T], with places drawn from this step's generator."""
         return self._masker(blocks.to("cpu", torch.int64).numpy(), self.generator(purpose)).to(self.device)
 
+    def blocks_of(self, step: int) -> Tensor:
+        """Return the unmasked blocks [B, T] that this stage reads in an update, also after it."""
+        return torch.from_numpy(self._text.rows(step * self.recipe.batch, self.recipe.batch))
+
     def text(self, count: int) -> Tensor:
         """Return `count` fresh unmasked blocks [count, T] of this stage's text, in an order of their own."""
         first = self.num_extra
@@ -180,9 +184,8 @@ class Stage:
     def start_step(self, step: int) -> Batch:
         """Move to update `step` and return its batch; called by the engine."""
         self._move_to(step)
-        rows = self._text.rows(step * self.recipe.batch, self.recipe.batch)
-        self.blocks = torch.from_numpy(rows)
-        return self._masker(rows, self.generator("masks")).to(self.device)
+        self.blocks = self.blocks_of(step)
+        return self._masker(self.blocks.numpy(), self.generator("masks")).to(self.device)
 
     def finish(self) -> None:
         """Move behind the last update, where `Method.end` runs; called by the engine."""

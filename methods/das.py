@@ -14,10 +14,12 @@ with e(a, b) = exp(cos(a, b) / temperature) and h the mean over a text's last hi
 Differs from the paper, whose released code was read beside its abstract: |dL / dg| is taken per batch (the code sums
 signed gradients); the proxy compares predictions at masked places (the code: softmax over last hidden states); an LM
 may have no dropout (tiny has none), so both the proxy and h+ use one of our own on the outputs of attention and
-feed-forward network, on top of the LM's; the contrast reads the masked text, so that the LM's own pass serves as h;
-a neuron's column of the second projection is masked too, and what has I = 1 is put back after weight decay. AdamW, the
-optimiser of that code and ours, divides a gradient by its own size, so a constant factor hardly matters until it is nearly 0
-(I = 0.9 shortened a stage's path by 3 %); `damps=update` scales the step instead.
+feed-forward network, on top of the LM's; the contrast reads the masked text, so that the LM's own pass serves as h; a
+neuron's column of the second projection is masked too, and what has I = 1 is put back after weight decay; the code also
+has gates on the outputs of the second projection, masks one more bias, and reads unmasked text after a stage. With
+noise = 0 an LM without dropout has no general knowledge to guard. AdamW, the optimiser of that code and ours, divides a
+gradient by its own size, so a constant factor hardly matters until it is nearly 0 (I = 0.9 shortened a stage's path by
+3 %); `damps=update` scales the step instead.
 """
 
 from __future__ import annotations

@@ -36,9 +36,9 @@ class DERPP(Method):
     paper: ClassVar[str] = "arXiv:2004.07211"
     traits: ClassVar[Traits] = Traits(stores_text=True)
 
-    alpha: float = hyper(0.1, low=0.0, tune=(0.1, 0.5, 1.0))
+    alpha: float = hyper(0.1, low=0.0, tune=(0.03, 0.1, 0.3))
     """Weight of the squared distance from the stored outputs; 0 leaves the replayed rows' LM loss."""
-    beta: float = hyper(1.0, low=0.0, tune=(0.5, 1.0))
+    beta: float = hyper(1.0, low=0.0, tune=(0.5, 1.0, 2.0))
     """Weight of the LM loss on replayed rows; 0 is DER."""
     replay_fraction: float = hyper(0.25, low=0.0, high=1.0, tune=(0.1, 0.25, 0.5))
     """Share of each batch's rows that are replayed, in [0, 1], rounded; 0 is naive; one row at least stays new."""
@@ -75,17 +75,18 @@ class DERPP(Method):
     def end(self, stage: Stage) -> None:
         if not self._num_replayed(stage):
             return
-        capacity, chunk = self._capacity(stage), stage.recipe.batch
+        capacity, kept = self._capacity(stage), stage.recipe.batch - self._num_replayed(stage)
         memory = Reservoir(stage.memory, capacity=capacity)
         stage.backbone.eval()
-        # Every stage offers as many rows, so past domains have equal shares in the reservoir.
-        num_rows = min(capacity, stage.num_steps * chunk)
-        for first in range(0, num_rows, chunk):
-            batch = stage.sample(min(chunk, num_rows - first))
+        # Rows that were trained on; every stage offers as many, so past domains have equal shares in the reservoir.
+        for step in range(min(stage.num_steps, -(-capacity // kept))):
+            batch = stage.mask(stage.blocks_of(step)[:kept], "stored masks")
             memory.offer(stage.generator("reservoir"), **pack(batch, stage.backbone(batch).logits))
 
     def _num_replayed(self, stage: Stage) -> int:
-        return min(round(self.replay_fraction * stage.recipe.batch), stage.recipe.batch - 1)
+        if not self.replay_fraction:
+            return 0
+        return min(max(1, round(self.replay_fraction * stage.recipe.batch)), stage.recipe.batch - 1)
 
     def _capacity(self, stage: Stage) -> int:
         return min(self.max_blocks, self.max_stored_bytes // _row_bytes(stage))

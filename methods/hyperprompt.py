@@ -61,7 +61,7 @@ class Hyperprompt(Method):
     random_fraction: float = hyper(0.5, low=0.0, high=1.0)
     """Share of each batch's rows that are run under a random prompt too, in [0, 1], one row at least; costs two passes."""
     use_hypernetwork: bool = hyper(True)
-    """False is the ablation with one learned prompt, the same for every text."""
+    """False is the ablation with one learned prompt, the same for every text; random prompts are noise of its spread."""
     context: str = hyper("embeddings", choices=("embeddings", "hidden"))
     """What the hypernetwork reads: the mean of the base's word embeddings, or of its last hidden states (a pass more)."""
     noise: str = hyper("matched", choices=("matched", "plain"))
@@ -140,10 +140,15 @@ class Hypernetwork(nn.Module):
         self.register_buffer("mean", torch.zeros(width))
         self.register_buffer("square", torch.ones(width))
         self.register_buffer("num_observed", torch.zeros((), dtype=torch.int64))
-        self.components = nn.Parameter(method.scale * torch.randn(method.num_components, *self.shape))
-        self.weigh = nn.Sequential(
-            nn.Linear(width, method.bottleneck), nn.Tanh(), nn.Linear(method.bottleneck, method.num_components)
-        )  # fmt: skip
+        num_mixed = method.num_components
+        # One prompt alone is as long as a mixture of all components is at the start.
+        self.scale: float = method.scale if method.use_hypernetwork else method.scale / num_mixed**0.5
+        num_components = num_mixed if method.use_hypernetwork else 1
+        self.components = nn.Parameter(self.scale * torch.randn(num_components, *self.shape))
+        self.weigh: nn.Module | None = None
+        if method.use_hypernetwork:
+            layers = nn.Linear(width, method.bottleneck), nn.Tanh(), nn.Linear(method.bottleneck, num_mixed)
+            self.weigh = nn.Sequential(*layers)
         self.freeze_context()
 
     def freeze_context(self) -> None:
@@ -180,16 +185,16 @@ class Hypernetwork(nn.Module):
 
     def prompt_from(self, context: Tensor) -> Prompt:
         """Return the mixture of components that the hypernetwork gives each context."""
-        if not self.method.use_hypernetwork:
-            return Prompt(self.components.mean(0).expand(len(context), *self.shape), self.method.deep)
+        if self.weigh is None:
+            return Prompt(self.components.expand(len(context), *self.shape), self.method.deep)
         shares = self.weigh(context).float().softmax(-1)
         return Prompt((shares @ self.components.flatten(1)).view(-1, *self.shape), self.method.deep)
 
     @torch.no_grad()
     def random_prompt(self, stage: Stage, count: int) -> Prompt:
         """Return prompts of random contexts, without gradient."""
-        if self.method.noise == "plain" or not self.method.use_hypernetwork:
-            return Prompt(self.method.scale * stage.normal((count, *self.shape), "random prompts"), self.method.deep)
+        if self.method.noise == "plain" or self.weigh is None:
+            return Prompt(self.scale * stage.normal((count, *self.shape), "random prompts"), self.method.deep)
         spread = (self.square - self.mean.square()).clamp(min=0.0).sqrt()
         context = self.mean + spread * stage.normal((count, len(self.mean)), "random prompts")
         return self.prompt_from(context)

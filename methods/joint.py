@@ -1,7 +1,7 @@
 """Joint: train once on the text of all domains together.
 
 Multi-task learning (Caruana 1997; Ruder 2017, arXiv:1706.05098), the bound that continual methods are held against:
-all text is there from the beginning, in equal shares of every batch's rows, so there is no order and no forgetting.
+all text is there from the beginning, in turn and so in equal shares, so there is no order and no forgetting.
 The one stage has the tokens and updates of all T stages together:
 
     L = L_lm(theta; x),   x from domains 1..T in equal shares

@@ -13,7 +13,7 @@ the cell is that of the untouched LM. So the domain of a task must be known.
 Differs from the papers: they tune a prompt on labelled tasks with the LM frozen throughout, here the LM loss trains it
 and in cells everything trains unless `cell_trains` says otherwise; it starts as noise and not from word vectors; they
 use learning rates up to 0.3 for prompts alone, here the recipe's holds for every method and `gain` makes up for it: a
-prompt is gain times its parameter.
+prompt is gain times its parameter. Written here and not taken from peft, whose prompts belong to one task and one head.
 """
 
 from __future__ import annotations

@@ -95,6 +95,16 @@ class Tuning:
         return tuple(sorted(self.trials, key=lambda trial: -1.0 if trial.objective is None else -trial.objective))
 
     @property
+    def edges(self) -> dict[str, JsonValue]:
+        """Chosen values at an end of a range of three numbers or more: a better one may lie beyond."""
+        return {
+            name: self.chosen[name]
+            for name, values in self.grid.items()
+            if len(values) > 2 and all(_is_number(value) for value in values)
+            if self.chosen[name] in (min(values), max(values))  # type: ignore[type-var]  # all are numbers
+        }
+
+    @property
     def advice(self) -> str:
         """One line: which defaults the method's file should have."""
         name, defaults = self.method.name, self.trials[0]
@@ -117,6 +127,10 @@ class Tuning:
 @cache
 def _adapter() -> TypeAdapter[Tuning]:
     return TypeAdapter(Tuning)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def tuning_from(record: Mapping[str, Any]) -> Tuning:

@@ -19,6 +19,10 @@ def trial_table(tuning: Tuning) -> Table:
         notes=(
             f"objective: {tuning.objective}, run seeds {', '.join(map(str, tuning.seeds))}; test scores are not read",
             _extent(tuning),
+            *(
+                f"{name} = {value} is an end of its range; a better one may lie beyond"
+                for name, value in tuning.edges.items()
+            ),
             tuning.advice,
         ),
     )

@@ -17,6 +17,7 @@ VARIANTS = [
     ("adapters", {"per_domain": True, "cell_trains": "added"}),
     ("das", {"importance_blocks": 8, "damps": "update", "contrast_weight": 0.0}),
     ("ewc", {"num_examples": 4, "decay": 0.5}),
+    ("hyperprompt", {"use_hypernetwork": False, "deep": False, "agree_on": "hidden", "context": "hidden"}),
     ("lora", {"per_domain": True, "cell_trains": "added"}),
     ("prompts", {"deep": False, "cell_trains": "added"}),
 ]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 
 import pytest
 import torch
-from method_helpers import RECIPE, build, make_trainer, naive, same_state, train, train_stream
+from method_helpers import LENGTH, RECIPE, build, make_trainer, naive, same_state, train, train_stream
 
 from ctbench.batch import Batch
 from ctbench.plugins import get_method
@@ -94,13 +95,35 @@ def test_random_prompts_have_the_statistics_of_real_ones(small):
     assert plain.std(0).mean() > 2 * real.std(0).mean()
 
 
+def test_without_the_hypernetwork_one_prompt_learns_and_noise_has_its_spread(small):
+    real, random = given_prompts(small, use_hypernetwork=False)
+    assert torch.equal(real[0], real[-1])  # whatever the text
+    assert 0.8 < random.std() / real[0].std() < 1.25
+    mixed, _ = given_prompts(small)
+    assert 0.8 < mixed[0].std() / real[0].std() < 1.25  # as long as the mixture it stands for
+    method = get_method("hyperprompt", use_hypernetwork=False)
+    built = build(method, small.base, small.stream)
+    assert [name for name, _ in built.added.named_parameters()] == ["hypernetwork.components"]
+    assert not same_state(train(method, built, small.first)[0], built)
+
+
+def test_hypernetwork_can_be_frozen_in_cells(small, trained):
+    for trains in (True, False):
+        method = get_method("hyperprompt", train_in_cells=trains)
+        adapted = method.adapt(copy.deepcopy(trained), small.stream, small.stream.names[0], 1)
+        assert all(parameter.requires_grad == trains for parameter in adapted.added.parameters())
+        assert all(parameter.requires_grad for parameter in adapted.model.parameters())
+
+
 def test_both_weights_at_0_leave_one_pass_per_update_and_no_teacher(small):
     method = get_method("hyperprompt", agree_weight=0.0, disagree_weight=0.0)
     _, _, record = train(method, build(method, small.base, small.stream), small.first)
     assert record["losses"].keys() == {"loss", "lm"}
     _, _, control = train(get_method("hyperprompt"), build(method, small.base, small.stream), small.first)
     assert control["losses"].keys() == {"loss", "lm", "agree", "disagree"}
-    assert control["forward_tokens"] == record["forward_tokens"] + record["tokens"]  # two passes over half the rows
+    # Prompts of 4 count as places; two passes over half the rows come on top.
+    assert record["forward_tokens"] == record["tokens"] * (LENGTH + 4) / LENGTH
+    assert control["forward_tokens"] == 2 * record["forward_tokens"]
 
 
 @pytest.mark.parametrize("agree_on", ["outputs", "hidden"])

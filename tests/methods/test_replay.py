@@ -6,6 +6,7 @@ from method_helpers import BATCH, LENGTH, RECIPE, make_trainer, naive, same_stat
 
 from ctbench.memory import Reservoir
 from ctbench.plugins import get_method
+from ctbench.stage import Stage
 
 
 def test_share_0_is_naive_bit_for_bit(small):
@@ -45,7 +46,7 @@ def unmasked(batch):
 def test_reservoir_holds_blocks_of_all_past_domains_within_its_limit(small):
     method = get_method("replay", max_blocks=10)
     _, memory, record = train_stream(method, small.base, small.stream, small.blocks)[-1]
-    assert memory["seen"] == 2 * 6 * BATCH
+    assert memory["seen"] == 2 * 6 * (BATCH - 1)  # one row of four is replayed
     kept = memory["columns"]["blocks"]
     assert len(Reservoir(memory, capacity=10)) == len(kept) == 10
     text = [{tuple(row) for row in blocks[torch.arange(len(blocks)).numpy()].tolist()} for blocks in
@@ -55,3 +56,38 @@ def test_reservoir_holds_blocks_of_all_past_domains_within_its_limit(small):
     assert min(counts) >= 2
     assert record["stored_bytes"] < 10 * LENGTH * 4 + 300
     assert record["forward_tokens"] == 6 * BATCH * RECIPE.length
+
+
+@pytest.mark.parametrize("name", ["replay", "derpp"])
+def test_what_is_kept_is_what_was_trained_on(small, name, monkeypatch):
+    """The text of a stage is longer than what it reads; a method with replay must not see more of it than others do."""
+    read = []
+    whole = Stage.start_step
+
+    def watched(stage, step):
+        batch = whole(stage, step)
+        read.extend(tuple(row) for row in stage.blocks.tolist())
+        return batch
+
+    monkeypatch.setattr(Stage, "start_step", watched)
+    _, memory, _ = train_stream(get_method(name), small.base, small.stream, small.blocks)[-1]
+    columns = memory["columns"]
+    if name == "replay":
+        blocks = columns["blocks"]
+    else:
+        blocks = columns["ids"].scatter(1, columns["positions"].long(), columns["targets"])
+    kept = {tuple(row) for row in blocks.tolist()}
+    assert len(kept) > 10
+    assert kept <= set(read)
+    text = {
+        tuple(row) for blocks in small.blocks.values() for row in blocks[torch.arange(len(blocks)).numpy()].tolist()
+    }
+    assert len(text - set(read)) > 100  # what the check would catch
+
+
+def test_a_share_too_small_for_a_row_still_replays_one(small):
+    states = [
+        train_stream(get_method("replay", replay_fraction=fraction), small.base, small.stream, small.blocks)[-1][0]
+        for fraction in (0.0, 0.01)
+    ]
+    assert not same_state(*states)

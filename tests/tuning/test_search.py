@@ -366,6 +366,7 @@ def test_table_ranks_the_trials_and_marks_defaults_and_best(place):
     ]
     assert [row[-1] for row in rows] == ["best", "defaults", ""]
     assert table.notes[-1] == ranked.advice == "set scale = 2.0 in scaled.py (+12.5 points of the objective)"
+    assert table.notes[-2] == "scale = 2.0 is an end of its range; a better one may lie beyond"
 
 
 def test_of_equal_trials_the_defaults_are_kept(place):
@@ -373,6 +374,8 @@ def test_of_equal_trials_the_defaults_are_kept(place):
     tied = tuning_from({**with_objectives(tuning, 0.5, 0.5, 0.4), "chosen": {"scale": 1.0}})
     assert tied.ranked[0].is_default
     assert tied.advice == "keep the defaults of scaled.py: no trial is better"
+    assert tied.edges == {}
+    assert not any("end of its range" in note for note in trial_table(tied).notes)
 
 
 # The command
