@@ -35,7 +35,7 @@ class Adapters(Method):
 
     reduction: int = hyper(8, low=1, tune=(2, 8, 32))
     """Width of the LM over width of the bottleneck; the bottleneck has one place at least."""
-    scale: float = hyper(4.0, low=0.0, tune=(1.0, 4.0, 16.0, 64.0))
+    scale: float = hyper(1.0, low=0.0, tune=(1.0, 4.0, 16.0, 64.0))
     """What the bottlenecks give is multiplied by it; under Adam it acts as a higher learning rate would."""
     per_domain: bool = hyper(False)
     """One set of adapters per domain, each from the untouched LM, instead of one through the stream; needs the domain."""
