@@ -4,10 +4,11 @@ Houlsby, Giurgiu, Jastrzebski, Morrone, de Laroussilhe, Gesmundo, Attariyan, Gel
 output projections of attention and feed-forward network stands a bottleneck with a skip connection. Only the
 bottlenecks are pre-trained; every weight of the LM stays as it was, so what it knew can be reached again:
 
-    A(h) = h + W_up gelu(W_down h + b_down) + b_up,   W_up = 0 and b_up = 0 at the start
+    A(h) = h + scale * (W_up gelu(W_down h + b_down) + b_up),   W_up = 0 and b_up = 0 at the start
 
 Differs from the paper: it adapts a model to one labelled task, here the LM loss trains one set of adapters through the
-stream (or one per domain); layer norms stay frozen in stages; the start is the identity exactly, not nearly; in cells
+stream (or one per domain); layer norms stay frozen in stages; the start is the identity exactly, not nearly; it uses a
+higher learning rate for adapters alone, here the recipe's holds for every method and `scale` makes up for it; in cells
 everything trains unless `cell_trains` says otherwise. Written here and not taken from peft, which has no such layer.
 """
 
@@ -32,8 +33,10 @@ class Adapters(Method):
     paper: ClassVar[str] = "arXiv:1902.00751"
     needs_parts: ClassVar[bool] = True
 
-    reduction: int = hyper(8, low=1, tune=(1, 2, 4, 8, 16, 32, 64, 128))
+    reduction: int = hyper(8, low=1, tune=(2, 8, 32))
     """Width of the LM over width of the bottleneck; the bottleneck has one place at least."""
+    scale: float = hyper(1.0, low=0.0, tune=(1.0, 4.0, 16.0, 64.0))
+    """What the bottlenecks give is multiplied by it; under Adam it acts as a higher learning rate would."""
     per_domain: bool = hyper(False)
     """One set of adapters per domain, each from the untouched LM, instead of one through the stream; needs the domain."""
     cell_trains: str = hyper("all", choices=("all", "added"))
@@ -49,7 +52,7 @@ class Adapters(Method):
     def build(self, backbone: Backbone, stream: Stream) -> Backbone:
         backbone.requires_grad_(False)
         places = backbone.parts("attention_out") + backbone.parts("ffn_out")
-        adapters = [Adapter(backbone.hidden_size, self.reduction) for _ in places]
+        adapters = [Adapter(backbone.hidden_size, self.reduction, self.scale) for _ in places]
         for (_, projection), adapter in zip(places, adapters, strict=True):
             projection.register_forward_hook(adapter.after)
         backbone.added["adapters"] = nn.ModuleList(adapters)
@@ -68,8 +71,9 @@ class Adapter(nn.Module):
     holds the adapters alone.
     """
 
-    def __init__(self, width: int, reduction: int) -> None:
+    def __init__(self, width: int, reduction: int, scale: float = 1.0) -> None:
         super().__init__()
+        self.scale = scale
         bottleneck = max(1, width // reduction)
         self.down = nn.Linear(width, bottleneck)
         self.up = nn.Linear(bottleneck, width)
@@ -79,7 +83,7 @@ class Adapter(nn.Module):
     def forward(self, hidden: Tensor) -> Tensor:
         """Return the adapted hidden states [B, T, D]."""
         change: Tensor = self.up(F.gelu(self.down(hidden)))
-        return hidden + change
+        return hidden + self.scale * change
 
     def after(self, _projection: nn.Module, _args: Any, output: Tensor) -> Tensor:
         """Adapt what a projection gives."""

@@ -36,9 +36,9 @@ class DERPP(Method):
     paper: ClassVar[str] = "arXiv:2004.07211"
     traits: ClassVar[Traits] = Traits(stores_text=True)
 
-    alpha: float = hyper(0.1, low=0.0, tune=(0.03, 0.1, 0.3))
+    alpha: float = hyper(0.03, low=0.0, tune=(0.03, 0.1, 0.3))
     """Weight of the squared distance from the stored outputs; 0 leaves the replayed rows' LM loss."""
-    beta: float = hyper(1.0, low=0.0, tune=(0.5, 1.0, 2.0))
+    beta: float = hyper(0.5, low=0.0, tune=(0.5, 1.0, 2.0))
     """Weight of the LM loss on replayed rows; 0 is DER."""
     replay_fraction: float = hyper(0.25, low=0.0, high=1.0, tune=(0.1, 0.25, 0.5))
     """Share of each batch's rows that are replayed, in [0, 1], rounded; 0 is naive; one row at least stays new."""

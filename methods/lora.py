@@ -29,9 +29,9 @@ class LoRA(Method):
 
     paper: ClassVar[str] = "arXiv:2106.09685"
 
-    rank: int = hyper(16, low=1, tune=(4, 8, 16, 32, 64))
+    rank: int = hyper(16, low=1, tune=(4, 16, 64))
     """Rank r of the updates."""
-    alpha: float = hyper(64.0, low=0.0, tune=(8.0, 16.0, 32.0, 64.0))
+    alpha: float = hyper(64.0, low=0.0, tune=(16.0, 64.0, 256.0, 1024.0))
     """The updates are scaled by alpha over rank; with 0 nothing is learned."""
     per_domain: bool = hyper(False)
     """One set of updates per domain, each from the untouched LM, instead of one through the stream; needs the domain."""

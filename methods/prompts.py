@@ -39,13 +39,13 @@ class Prompts(Method):
     paper: ClassVar[str] = "arXiv:2104.08691"
     traits: ClassVar[Traits] = Traits(needs_domain=True, grows=True)
 
-    prompt_length: int = hyper(16, low=1, high=256, tune=(4, 8, 16))
+    prompt_length: int = hyper(16, low=1, high=256, tune=(4, 16, 32))
     """P, vectors in front of the text."""
     deep: bool = hyper(True)
     """Whether every layer gets vectors of its own, or only the input."""
     scale: float = hyper(0.5, low=0.0)
     """Standard deviation of the vectors at the start."""
-    gain: float = hyper(10.0, low=0.1, high=1000.0, tune=(10.0, 30.0, 100.0, 300.0))
+    gain: float = hyper(10.0, low=0.1, high=1000.0, tune=(1.0, 3.0, 10.0, 30.0))
     """The vectors move this many times as far as other weights do at the same learning rate."""
     cell_trains: str = hyper("all", choices=("all", "added"))
     """What a cell fine-tunes beside its head: the whole LM with the prompt of its domain, or the prompt alone."""
