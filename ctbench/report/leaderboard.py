@@ -274,9 +274,9 @@ def _notes(group: Group, rows: Sequence[Row]) -> Iterable[str]:
     runs = {row.entry.label: set(row.entry.results) for row in rows}
     if len({frozenset(each) for each in runs.values()}) > 1:
         most = set.union(*runs.values())
-        for label, each in runs.items():
-            if each != most:
-                yield f"{label} has {len(each)} of {len(most)} runs; it is compared over the runs it shares with others"
+        for size in sorted({len(each) for each in runs.values() if each != most}):
+            few = ", ".join(label for label, each in runs.items() if len(each) == size and each != most)
+            yield f"{size} of {len(most)} runs: {few}; methods are compared over the runs they share"
     tokens = {row.entry.label: row.cost["tokens"] for row in rows}
     if tokens and max(tokens.values()) > 1.01 * min(tokens.values()):
         yield "the methods were not pre-trained on equally many tokens (see the column tokens)"

@@ -85,9 +85,11 @@ def test_one_run_is_neither_ranked_nor_bold() -> None:
 
 
 def test_every_row_says_n_and_unequal_runs_are_told() -> None:
-    (table,) = compare([*runs("one", 0.0, n=4), *runs("other", 0.05, n=2)]).tables()
-    assert column(table, "n") == {"one": "4", "other": "2"}
-    assert "other has 2 of 4 runs; it is compared over the runs it shares with others" in table.notes
+    found = [*runs("one", 0.0, n=4), *runs("other", 0.05, n=2), *runs("third", 0.01, n=2), *runs("fourth", 0.03, n=3)]
+    (table,) = compare(found).tables()
+    assert column(table, "n") == {"one": "4", "other": "2", "third": "2", "fourth": "3"}
+    told = [note for note in table.notes if "methods are compared over the runs they share" in note]
+    assert [note.partition(";")[0] for note in told] == ["2 of 4 runs: other, third", "3 of 4 runs: fourth"]
 
 
 def test_means_are_over_seeds_first_then_over_orders() -> None:
