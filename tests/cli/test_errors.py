@@ -175,7 +175,14 @@ def test_interrupt_is_one_line_and_the_next_run_goes_on(tmp_path):
     args = [sys.executable, "-m", "ctbench", "run", "-m", "naive", "-s", "small.toml", "--workers", "1"]
     environment = {**os.environ, "CTBENCH_HOME": str(tmp_path / "home"), "NO_COLOR": "1"}
     with subprocess.Popen(
-        args, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True, process_group=0
+        args,
+        cwd=tmp_path,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        process_group=0,
+        # whatever starts the tests in the background may ignore interrupts, which is inherited
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         assert process.stderr is not None
         assert "to compute" in process.stderr.readline()
