@@ -55,7 +55,6 @@ def run(
         >>> result.matrix.shape  # doctest: +SKIP
         (6, 5)
     """
-    check_writable(results)
     expander = Expander(Job(method=method, stream=stream, **options))
     names = {"stream": expander.stream.name, "backbone": shown_model(expander.model), "method": expander.plugin.name}
     check_writable(results_folder(results, **names))

@@ -86,9 +86,7 @@ class Store:
         try:
             yield temporary
             (temporary / "record.json").write_text(json.dumps(record), encoding="utf-8")
-            for path in temporary.iterdir():  # on the disk before it has its name, should the power fail
-                with path.open("rb") as file:
-                    os.fsync(file.fileno())
+            _flush(temporary)
             with contextlib.suppress(FileNotFoundError):
                 shutil.rmtree(folder)
             temporary.rename(folder)
@@ -122,6 +120,14 @@ class Store:
         plain = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
         tree: Tree = unflatten(plain, load_tensors(folder / f"{name}.safetensors"))
         return tree
+
+
+def _flush(folder: Path) -> None:
+    """Let the files of a folder be on the disk before it has its name, should the power fail."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

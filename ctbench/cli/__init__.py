@@ -29,7 +29,6 @@ COMMANDS: Final = {
     "new": "Write a method or a stream to start from.",
 }
 
-
 INTERRUPTED: Final = 130
 
 
