@@ -30,7 +30,7 @@ test-browser: $(STAMP)  ## the report page in a headless Chromium, which must be
 # The committed results: each is written as it finishes, what is computed is never computed again.
 METHODS := naive replay hyperprompt joint separate ewc lwf derpp das averaging adapters lora prompts
 SEEDS ?= 0..2
-DECLARED := hyperprompt lwf
+DECLARED := hyperprompt lwf replay
 
 reference: $(STAMP)  ## every method on both embedded streams; the declared comparison with eight seeds
 	for method in $(METHODS); do for stream in domain temporal; do \

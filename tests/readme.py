@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 STREAMS = ROOT / "docs" / "streams.md"
-DECLARED = ("hyperprompt", "lwf")
+DECLARED = ("hyperprompt", "lwf", "replay")
 SHOWN = ("A_Acc", "O_Acc", "F_Acc")
 _BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -57,9 +57,24 @@ def declared() -> str:
     import ctbench
 
     found = ctbench.compare(
-        ROOT / "results", stream=("domain", "temporal"), method=DECLARED, metric=SHOWN, against=DECLARED[1]
+        ROOT / "results", stream=("domain", "temporal"), method=DECLARED, metric=SHOWN, against=DECLARED[0]
     )
     return _tables(found, "Differences")
+
+
+def tuned() -> str:
+    """Return what the committed trials chose, best objective first."""
+    from ctbench.report.numbers import percent
+    from ctbench.tuning.record import read_tuning
+
+    found = [read_tuning(path) for path in (ROOT / "results" / "tuning" / "domain" / "tiny").glob("*.json")]
+    lines = ["| method | trials | objective % | chosen | ends of their range |", "| --- | ---: | ---: | --- | --- |"]
+    for tuning in sorted(found, key=lambda each: (-(each.ranked[0].objective or 0.0), each.method.name)):
+        chosen = ", ".join(f"{name} = {value}" for name, value in tuning.chosen.items()) or "–"
+        ends = ", ".join(tuning.edges) or "–"
+        cells = f"`{tuning.method.name}`", str(len(tuning.trials)), percent(tuning.ranked[0].objective), chosen, ends
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 def ablations() -> str:
@@ -105,6 +120,7 @@ def generated(text: str) -> str:
         "laws": laws,
         "leaderboard": leaderboard,
         "declared": declared,
+        "tuned": tuned,
         "ablations": ablations,
     }
     return _BLOCK.sub(lambda found: f"{found[1]}{makers[found[2]]()}{found[3]}", text)

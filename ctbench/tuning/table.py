@@ -13,7 +13,7 @@ def trial_table(tuning: Tuning) -> Table:
     language = "" if on.language_seed is None else f" · language seed {on.language_seed}"
     return Table(
         title=f"{tuning.method.name} · {on.stream} v{on.stream_version}{language} · {on.backbone} · recipe {on.recipe}",
-        columns=("rank", *fields, "objective % ↑", "vs defaults", "time", "key", ""),
+        columns=("place", *fields, "objective % ↑", "vs defaults", "time", "key", ""),
         rows=tuple(_row(rank, trial, tuning) for rank, trial in enumerate(tuning.ranked, start=1)),
         left=("key", ""),
         notes=(

@@ -170,7 +170,7 @@ def test_pipe_that_is_closed_early_is_no_failure(line, tmp_path):
     assert (answer.returncode, answer.stderr) == (0, "")
 
 
-def test_interrupt_is_one_line_and_the_next_run_goes_on(tmp_path):
+def test_interrupt_is_one_line_without_the_trace_of_a_worker(tmp_path):
     write_stream(tmp_path, tokens="2_000_000")
     args = [sys.executable, "-m", "ctbench", "run", "-m", "naive", "-s", "small.toml", "--workers", "1"]
     environment = {**os.environ, "CTBENCH_HOME": str(tmp_path / "home"), "NO_COLOR": "1"}
