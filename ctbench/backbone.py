@@ -15,12 +15,11 @@ from typing import Any, Literal, Self
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ctbench.batch import Batch, Output, Prompt
 from ctbench.errors import BadConfig, BadData
 from ctbench.families import Role, find_family, require_family
-from ctbench.kernels import ATTENTION, DropoutSource, register_attention, use_cheap_dropout
+from ctbench.kernels import ATTENTION, DropoutSource, lm_loss, register_attention, use_cheap_dropout
 from ctbench.passes import Positions, Tap, find_layers, fixed_options, mask_with_prompt
 from ctbench.states import copy_into, unique_tensors
 
@@ -165,7 +164,7 @@ class Backbone(nn.Module):
         logits = result.logits[0]
         if batch.targets is None:
             return Output(hidden=hidden, logits=logits)
-        return Output(hidden=hidden, logits=logits, loss=F.cross_entropy(logits.float(), batch.targets))
+        return Output(hidden=hidden, logits=logits, loss=lm_loss(logits, batch.targets))
 
     def features(
         self,

@@ -17,6 +17,7 @@ from ctbench.kernels import (
     DropoutSource,
     drop,
     keep_freed_memory,
+    lm_loss,
     plain_attention,
     plain_mask,
     use_cheap_dropout,
@@ -152,6 +153,35 @@ def test_a_row_of_nothing_but_padding_gives_numbers():
     mask = torch.full((1, 1, 1, 4), torch.finfo(torch.float32).min)
     own, _ = plain_attention(nn.Module(), *(torch.randn(1, 2, 4, 8) for _ in range(3)), mask)
     assert torch.isfinite(own).all()
+
+
+@pytest.mark.parametrize(("num_rows", "vocabulary"), [(1, 7), (600, 2_000), (40, 30_522)])
+def test_lm_loss_and_its_gradient_are_those_of_torch_within_rounding(num_rows, vocabulary):
+    generator = torch.Generator().manual_seed(0)
+    logits = (3 * torch.randn(num_rows, vocabulary, generator=generator)).bfloat16().requires_grad_()
+    targets = torch.randint(vocabulary, (num_rows,), generator=generator)
+    wanted = F.cross_entropy(logits.float(), targets)
+    (wanted_grad,) = torch.autograd.grad(2 * wanted, logits)
+    found = lm_loss(logits, targets)
+    assert type(found.grad_fn).__name__ == "_LMLossBackward"
+    (grad,) = torch.autograd.grad(2 * found, logits)
+    torch.testing.assert_close(found, wanted, rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(grad, wanted_grad, rtol=1e-2, atol=1e-9)
+    other = F.cross_entropy(logits.float(), (targets + 1) % vocabulary)
+    assert abs(other - found) > 1e-3  # a loss of other targets would be noticed
+
+
+def test_lm_loss_of_a_target_without_any_share_is_finite():
+    logits = torch.tensor([[300.0, 0.0, -300.0], [1.0, 2.0, 3.0]]).bfloat16().requires_grad_()
+    loss = lm_loss(logits, torch.tensor([2, 1]))
+    loss.backward()
+    assert loss.item() == pytest.approx((600 + F.cross_entropy(logits[1:].float(), torch.tensor([1])).item()) / 2)
+    assert torch.isfinite(logits.grad).all()
+
+
+def test_lm_loss_in_float32_is_torchs_bit_for_bit():
+    logits, targets = torch.randn(50, 90, requires_grad=True), torch.randint(90, (50,))
+    assert torch.equal(lm_loss(logits, targets), F.cross_entropy(logits, targets))
 
 
 def test_masks_are_as_small_as_they_can_be():
