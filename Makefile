@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint types format test-browser reference reference-real ablations tune figures bench bench-gpu scaling \
+.PHONY: demo test lint types format test-browser reference reference-real ablations precision tune figures bench bench-gpu scaling \
   scaling-quick readme clean
 
 demo: $(STAMP)  ## hyperprompt on the embedded domain-shift stream, from nothing to the matrix
@@ -31,20 +31,26 @@ test-browser: $(STAMP)  ## the report page in a headless Chromium, which must be
 METHODS := naive replay hyperprompt joint separate ewc lwf derpp das averaging adapters lora prompts
 SEEDS ?= 0..2
 DECLARED := hyperprompt lwf replay
+EMBEDDED := domain temporal
 
 reference: $(STAMP)  ## every method on both embedded streams; the declared comparison with eight seeds
-	for method in $(METHODS); do for stream in domain temporal; do \
+	for method in $(METHODS); do for stream in $(EMBEDDED); do \
 	  $(BIN)/ctbench run --method $$method --stream $$stream --seed $(SEEDS) $$(test $$method = naive && echo --control) \
 	  || exit 1; done; done
-	for method in $(DECLARED); do for stream in domain temporal; do \
+	for method in $(DECLARED); do for stream in $(EMBEDDED); do \
 	  $(BIN)/ctbench run --method $$method --stream $$stream --seed 0..7 || exit 1; done; done
 
 ablations: $(STAMP)  ## hyperprompt without each of its parts, apart: ctbench compare --results results/ablations
-	for stream in domain temporal; do \
+	for stream in $(EMBEDDED); do \
 	  run="$(BIN)/ctbench run --stream $$stream --seed $(SEEDS) --results results/ablations"; \
 	  $$run --method naive && $$run --method hyperprompt || exit 1; \
 	  for part in agree_weight=0 disagree_weight=0 use_hypernetwork=false agree_on=hidden; do \
 	    $$run --method hyperprompt --set method.$$part || exit 1; done; done
+
+precision: $(STAMP)  ## naive in bf16 and in fp32 on the embedded streams, paired by seeds
+	for stream in $(EMBEDDED); do for kind in fp32 bf16; do \
+	  $(BIN)/ctbench run --method naive --stream $$stream --seed $(SEEDS) --precision $$kind --results results/precision \
+	  || exit 1; done; done
 
 ENCODER := $(VENV)/models/all-MiniLM-L6-v2
 reference-real: $(STAMP)  ## results on real text with a real encoder of 22M parameters; resumable, wants CTBENCH_DATA
@@ -66,7 +72,7 @@ CURVES := $(SHOWN) --method lwf
 
 figures: $(STAMP)  ## the pictures of the README, from the committed results
 	$(BIN)/ctbench plot --stream domain --kind matrix $(SHOWN) -o $(FIGURES)/domain-matrix.png
-	for stream in domain temporal; do \
+	for stream in $(EMBEDDED); do \
 	  $(BIN)/ctbench plot --stream $$stream --kind anytime $(CURVES) -o $(FIGURES)/$$stream-anytime.png || exit 1; done
 
 # Measured on a quiet machine, and committed with its name: make bench BENCH=results/bench/my-machine.json

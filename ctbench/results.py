@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 TUNING = "tuning"
 """Folder below the results that holds what `ctbench tune` tried."""
 
-NO_RESULTS = (TUNING, "bench", "ablations")
+NO_RESULTS = (TUNING, "bench", "ablations", "precision")
 """Folders directly below the results that stand apart; readers pass them by unless they are named themselves."""
 
 __all__ = [

@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 if TYPE_CHECKING:
     from ctbench.report.compare import Comparison
 
@@ -16,6 +18,9 @@ README = ROOT / "README.md"
 STREAMS = ROOT / "docs" / "streams.md"
 DECLARED = ("hyperprompt", "lwf", "replay")
 SHOWN = ("A_Acc", "O_Acc", "F_Acc")
+EMBEDDED = ("domain", "temporal")
+REAL = ("dapset-mini", "arxiv-years")
+KINDS = ("bf16", "fp32")
 _BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -47,18 +52,58 @@ def laws() -> str:
 
 
 def leaderboard() -> str:
-    """Return the leaderboards of the committed results."""
+    """Return the leaderboards of the embedded streams."""
     command = [sys.executable, "-m", "ctbench", "compare", "--format", "markdown", "--results", str(ROOT / "results")]
+    command += [word for stream in EMBEDDED for word in ("--stream", stream)]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def real() -> str:
+    """Return the leaderboards of the streams of real text."""
+    import ctbench
+
+    return _tables(ctbench.compare(ROOT / "results", stream=REAL, metric=("anytime", *SHOWN, "FWT_all")), *REAL)
+
+
+def adaptation() -> str:
+    """Return what naive's stages did to the domain just learned, on real text: means over run seeds."""
+    from ctbench.report.numbers import percent
+    from ctbench.results import read_results
+
+    lines = ["| stream | domain | majority % | row 0 % | just learned % | LM loss before its stage | and after |"]
+    lines += ["| --- | --- | ---: | ---: | ---: | ---: | ---: |"]
+    for stream in REAL:
+        runs = [run for run in read_results(ROOT / "results" / stream).results if run.method.name == "naive"]
+        scores, losses = (np.mean([getattr(run, name) for run in runs], axis=0) for name in ("matrix", "lm_loss"))
+        for task, domain in enumerate(runs[0].stream.domains):
+            shown = percent(runs[0].stream.majority[domain]), percent(scores[0, task]), percent(scores[task + 1, task])
+            nats = (f"{losses[row, task]:.2f}" for row in (task, task + 1))
+            lines.append(f"| {' | '.join((stream, domain, *shown, *nats))} |")
+    return "\n".join(lines) + "\n"
+
+
+def precision() -> str:
+    """Return paired differences of naive in bf16 and in fp32 on the embedded streams."""
+    from ctbench.results import read_results
+
+    lines = ["| stream | metric | n | fp32 | bf16 | bf16 − fp32, seed by seed | between seeds (fp32) |"]
+    lines += ["| --- | --- | ---: | ---: | ---: | --- | ---: |"]
+    for stream in EMBEDDED:
+        runs = read_results(ROOT / "results" / "precision" / stream).results
+        for metric in ("anytime", *SHOWN):
+            found = {kind: {run.seed: run.metrics[metric] for run in runs if run.precision == kind} for kind in KINDS}
+            low, full = ([100 * found[kind][seed] for seed in sorted(found["fp32"])] for kind in KINDS)
+            each = ", ".join(f"{one - other:+.1f}" for one, other in zip(low, full, strict=True))
+            cells = stream, metric, str(len(full)), f"{np.mean(full):.1f}", f"{np.mean(low):.1f}", each
+            lines.append(f"| {' | '.join(cells)} | ± {np.std(full, ddof=1):.1f} |")
+    return "\n".join(lines) + "\n"
 
 
 def declared() -> str:
     """Return the paired differences of the declared comparison."""
     import ctbench
 
-    found = ctbench.compare(
-        ROOT / "results", stream=("domain", "temporal"), method=DECLARED, metric=SHOWN, against=DECLARED[0]
-    )
+    found = ctbench.compare(ROOT / "results", stream=EMBEDDED, method=DECLARED, metric=SHOWN, against=DECLARED[0])
     return _tables(found, "Differences")
 
 
@@ -81,9 +126,7 @@ def ablations() -> str:
     """Return the leaderboards of hyperprompt without its parts."""
     import ctbench
 
-    return _tables(
-        ctbench.compare(ROOT / "results" / "ablations", metric=("anytime", *SHOWN, "FWT_all")), "domain", "temporal"
-    )
+    return _tables(ctbench.compare(ROOT / "results" / "ablations", metric=("anytime", *SHOWN, "FWT_all")), *EMBEDDED)
 
 
 def _tables(comparison: Comparison, *titles: str) -> str:
@@ -119,6 +162,9 @@ def generated(text: str) -> str:
         "mine": mine,
         "laws": laws,
         "leaderboard": leaderboard,
+        "real": real,
+        "adaptation": adaptation,
+        "precision": precision,
         "declared": declared,
         "tuned": tuned,
         "ablations": ablations,

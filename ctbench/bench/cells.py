@@ -30,6 +30,9 @@ from ctbench.launch import worker_environment
 NUM_CLASSES: Final = 4
 SHORTEST: Final = 10
 LONGEST: Final = 60
+MAX_LENGTH: Final = 64
+BATCH: Final = 32
+LR: Final = 1e-4
 METHOD: Final = '"""Plain."""\nfrom ctbench import Method\nclass Plain(Method):\n    """Nothing but the LM loss."""\n'
 STREAM: Final = """
 kind = "domain"
@@ -47,9 +50,9 @@ batch = 2
 length = 16
 [finetune]
 epochs = {epochs}
-lr = 1e-4
-batch = 32
-max_length = 64
+lr = {lr}
+batch = {batch}
+max_length = {max_length}
 precision = "{precision}"
 seeds = [{seeds}]
 threads = 1
@@ -89,11 +92,13 @@ def write_cells(work: CellWork, folder: Path, *, count: int) -> list[Node]:
     (folder / "text.txt").write_text(text, encoding="utf-8")
     save_checkpoint(work.shape, folder / "model")
     seeds = ", ".join(str(seed) for seed in range(count))
-    (folder / "stream.toml").write_text(
-        STREAM.format(epochs=work.epochs, precision=work.precision, seeds=seeds), encoding="utf-8"
+    filled = STREAM.format(
+        epochs=work.epochs, precision=work.precision, seeds=seeds, lr=LR, batch=BATCH, max_length=MAX_LENGTH
     )
+    (folder / "stream.toml").write_text(filled, encoding="utf-8")
     (folder / "plain.py").write_text(METHOD, encoding="utf-8")
     about = {"epochs": work.epochs, "precision": work.precision, "classes": NUM_CLASSES}
+    about |= {"batch": BATCH, "lr": LR, "max_length": MAX_LENGTH}
     (folder / "trainer.json").write_text(json.dumps(about), encoding="utf-8")
     job = Job(method=str(folder / "plain.py"), stream=str(folder / "stream.toml"), model=str(folder / "model"))
     return [node for (source, _, _), node in Expander(job).run(0).cells.items() if source == 0]

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from ctbench.bench import machine
 from ctbench.bench.cells import CellWork, measure_cells
+from ctbench.bench.protocol import measure_protocol
 from ctbench.bench.rounds import Ask
 from ctbench.bench.shapes import Shape, find_shape
 from ctbench.bench.side import side_processes
@@ -26,7 +27,7 @@ from ctbench.results import check_writable
 
 SCHEMA: Final = 1
 PRECISIONS: Final = ("fp32", "bf16")
-KINDS: Final = ("pretrain", "overhead", "cells")
+KINDS: Final = ("pretrain", "overhead", "cells", "protocol")
 TINY_CELL: Final = CellWork(shape=find_shape("tiny"))
 
 
@@ -37,7 +38,7 @@ class Question:
     Args:
         shapes: of the pre-training; cells are always the tiny one's.
         methods: names or paths, to see what they cost; measured at the first shape.
-        what: some of "pretrain" (beside a Trainer), "overhead" (beside a bare loop) and "cells".
+        what: some of "pretrain" (beside a Trainer), "overhead" (beside a bare loop), "cells" and "protocol".
         precisions: of both sides; empty for fp32, and bf16 where the hardware has it.
         threads: of each side; None for all cores.
         pairs: rounds.
@@ -45,6 +46,7 @@ class Question:
         compiled: measure a Trainer with a compiled model too.
         cell: what a cell is made of.
         cells_per_worker: cells that a worker does in a round.
+        stream: whose whole run is held against the same protocol with a Trainer.
     """
 
     shapes: tuple[Shape, ...] = (find_shape("tiny"), find_shape("22m"))
@@ -57,6 +59,7 @@ class Question:
     compiled: bool = False
     cell: CellWork = TINY_CELL
     cells_per_worker: int = 3
+    stream: str = "domain"
 
     def __post_init__(self) -> None:
         for name in self.what:
@@ -84,7 +87,7 @@ def bench(question: Question, *, say: Callable[[str], None], ask: Ask | None = N
         ask: runs one request; None starts a process for each side.
 
     Returns:
-        `machine` (hardware, versions, peaks), `training` (one entry a shape), `cells` or None, `skipped`.
+        `machine` (hardware, versions, peaks), `training` (one entry a shape), `cells` and `protocol` or None, `skipped`.
     """
     precisions, skipped = _choose_precisions(question)
     threads = question.threads or machine.num_cores()
@@ -100,6 +103,7 @@ def bench(question: Question, *, say: Callable[[str], None], ask: Ask | None = N
         "skipped": skipped,
         "training": [],
         "cells": None,
+        "protocol": None,
     }
     if {"pretrain", "overhead"} & set(question.what):
         if ask is not None:
@@ -119,6 +123,11 @@ def bench(question: Question, *, say: Callable[[str], None], ask: Ask | None = N
                 per_worker=question.cells_per_worker,
                 pairs=question.pairs,
                 say=lambda line: say(f"cells: {line}"),
+            )
+    if "protocol" in question.what:
+        with tempfile.TemporaryDirectory() as folder:
+            document["protocol"] = measure_protocol(
+                question.stream, Path(folder), threads=threads, say=lambda line: say(f"protocol: {line}")
             )
     return document
 

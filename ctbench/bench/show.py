@@ -10,13 +10,15 @@ from ctbench.report.tables import Cell, Table
 
 
 def tables(document: dict[str, Any]) -> list[Table]:
-    """Return the tables of a document: the machine, each shape with its ratios, the cells."""
+    """Return the tables of a document: the machine, each shape with its ratios, the cells, the whole run."""
     found = [machine_table(document)]
     for training in document["training"]:
         found += [training_table(training), ratio_table(f"{training['shape']}: ratios of tokens/s", training["ratios"])]
     if document["cells"] is not None:
         cells = document["cells"]
         found += [cells_table(cells), ratio_table("cells: how many times faster", cells["ratios"])]
+    if document["protocol"] is not None:
+        found.append(protocol_table(document["protocol"]))
     return found
 
 
@@ -64,6 +66,24 @@ def cells_table(cells: dict[str, Any]) -> Table:
     ]
     notes = [f"{cells['examples']} examples, {cells['epochs']} epochs, {cells['precision']}, {cells['pairs']} rounds"]
     return _table(f"{cells['shape']}: cells", ("side", "cells/min", "min", "max", "s/cell"), rows, notes)
+
+
+def protocol_table(protocol: dict[str, Any]) -> Table:
+    """Return the engine's run from nothing and the parts of the same protocol with a Trainer."""
+    stages, cells = protocol["stages"], protocol["cells"]
+    rows = [
+        ("engine", "the whole run", f"{protocol['engine_seconds']:.1f}"),
+        ("Trainer", "base", f"{protocol['base_seconds']:.1f}"),
+        ("Trainer", f"stage, of {stages}", f"{protocol['stage_seconds']:.1f}"),
+        ("Trainer", f"cell, of {cells}", f"{protocol['cell_seconds']['median']:.1f}"),
+        ("Trainer", "all, projected", f"{protocol['trainer_seconds']:.0f}"),
+    ]
+    notes = [
+        f"{protocol['ratio']:.1f} times faster; of the Trainer the base, one stage and {protocol['timed_cells']} cells were "
+        f"timed, each a process of {protocol['threads']} threads"
+    ]
+    title = f"{protocol['stream']}: {protocol['method']} from nothing"
+    return _table(title, ("side", "part", "s"), rows, notes, num_keys=2)
 
 
 def ratio_table(title: str, ratios: Sequence[dict[str, Any]]) -> Table:

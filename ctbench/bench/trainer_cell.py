@@ -13,7 +13,7 @@ from typing import Any
 
 
 def main() -> None:
-    """Fine-tune the model of a folder that `ctbench.bench.cells.write_cells` made and print its accuracy."""
+    """Fine-tune the model of a folder that `ctbench.bench.cells` or `.protocol` wrote and print its accuracy."""
     import datasets
     import numpy as np
     import transformers
@@ -27,7 +27,7 @@ def main() -> None:
     files = {name: str(folder / f"{name}.jsonl") for name in ("train", "test")}
 
     def encode(rows: Any) -> Any:
-        coded = tokenizer(rows["text"], truncation=True, max_length=64)
+        coded = tokenizer(rows["text"], truncation=True, max_length=about["max_length"])
         return {**coded, "labels": [int(label.removeprefix("c")) for label in rows["label"]]}
 
     with tempfile.TemporaryDirectory() as output:
@@ -37,10 +37,10 @@ def main() -> None:
             model=model,
             args=transformers.TrainingArguments(
                 output_dir=output,
-                per_device_train_batch_size=32,
+                per_device_train_batch_size=about["batch"],
                 per_device_eval_batch_size=64,
                 num_train_epochs=about["epochs"],
-                learning_rate=1e-4,
+                learning_rate=about["lr"],
                 bf16=about["precision"] == "bf16",
                 report_to="none",
                 save_strategy="no",

@@ -19,7 +19,10 @@ def command(
     ] = "tiny,22m",
     method: Annotated[str, typer.Option(help="Methods whose cost to measure at the first shape, with commas.")] = "",
     what: Annotated[
-        str, typer.Option(help="pretrain (beside a Trainer), overhead (beside a bare loop), cells, all; with commas.")
+        str,
+        typer.Option(
+            help="pretrain (beside a Trainer), overhead (beside a bare loop), cells, protocol (a whole run), all."
+        ),
     ] = "all",
     precision: Annotated[
         str, typer.Option(help="fp32, bf16, with commas. Default: fp32, and bf16 where it is fast.")
