@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -129,6 +130,41 @@ def ablations() -> str:
     return _tables(ctbench.compare(ROOT / "results" / "ablations", metric=("anytime", *SHOWN, "FWT_all")), *EMBEDDED)
 
 
+def speed() -> str:
+    """Return the ratios of the committed bench."""
+    document = json.loads((ROOT / "results" / "bench" / "bench.json").read_text(encoding="utf-8"))
+    machine = document["machine"]
+    versions = ", ".join(f"{name} {machine['versions'][name]}" for name in ("torch", "transformers"))
+    lines = ["| at | side | against | ratio | least | most |", "| --- | --- | --- | ---: | ---: | ---: |"]
+
+    def add(at: str, side: str, against: str, *values: float) -> None:
+        lines.append(f"| {at} | {side} | {against} | {' | '.join(f'{value:.2f}' for value in values)} |")
+
+    for training in document["training"]:
+        for row in training["ratios"]:
+            add(training["shape"], row["label"], row["against"], row["median"], row["min"], row["max"])
+        for side in training["sides"]:
+            if side["loop"] == "engine" and side["method"] is None:
+                share, found = side["peak_fraction"], side["tokens_per_second"]
+                ends = (share * found[end] / found["median"] for end in ("min", "max"))
+                add(training["shape"], side["label"], f"matmul peak {side['precision']}", share, *ends)
+    for row in document["cells"]["ratios"]:
+        add("cells", row["label"], row["against"], row["median"], row["min"], row["max"])
+    protocol = document["protocol"]
+    one = f"| {protocol['stream']}, whole run | engine | Trainer, projected | {protocol['ratio']:.1f} | – | – |"
+    about = f"{machine['processor']}, {machine['cores']} cores, {versions}, {document['training'][0]['pairs']} rounds"
+    return "\n".join([f"{about}:", "", *lines, one]) + "\n"
+
+
+def scaling() -> str:
+    """Return how cost grows, from the committed study."""
+    from ctbench.bench.scaling import scaling_tables
+    from ctbench.report.tables import markdown
+
+    document = json.loads((ROOT / "results" / "bench" / "scaling.json").read_text(encoding="utf-8"))
+    return markdown(scaling_tables(document)[1])
+
+
 def _tables(comparison: Comparison, *titles: str) -> str:
     """Return the tables whose title begins with one of the words."""
     from ctbench.report.tables import markdown
@@ -165,6 +201,8 @@ def generated(text: str) -> str:
         "real": real,
         "adaptation": adaptation,
         "precision": precision,
+        "speed": speed,
+        "scaling": scaling,
         "declared": declared,
         "tuned": tuned,
         "ablations": ablations,

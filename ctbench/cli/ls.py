@@ -139,7 +139,9 @@ def _print_fitted(rows: list[dict[str, Any]]) -> None:
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
     for key in rows[0]:
-        table.add_column(key, no_wrap=key == "name", overflow="fold")
+        wraps = key not in ("name", "stream", "method", "backbone", "kind", "seed", "order", "findings")
+        whole = max(len(one_line(row[key])) for row in rows) if key == "name" else None  # it is there to be copied
+        table.add_column(key, no_wrap=not wraps, overflow="fold" if wraps else "ellipsis", min_width=whole)
     for row in rows:
         table.add_row(*(Text(one_line(value)) for value in row.values()))
     Console(highlight=False).print(table)
