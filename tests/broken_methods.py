@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from ctbench.method import Method, Traits
-from ctbench.plan import one_per_domain
+from ctbench.plan import Plan, one_per_domain
 
 
 class CountsOutsideTheMemory(Method):
@@ -131,6 +131,28 @@ class _Borrowed(nn.Module):
         return x @ self.weights[0][0].T
 
 
+class KeepsRows(Method):
+    def end(self, stage):
+        stage.memory["old"] = stage.text(4)
+
+
+class KeepsRowsInABuffer(Method):
+    def build(self, backbone, stream):
+        backbone.added["old"] = nn.Module()
+        backbone.added["old"].register_buffer("rows", torch.zeros(2, 16, dtype=torch.long))
+        return backbone
+
+    def end(self, stage):
+        stage.backbone.added["old"].rows.copy_(stage.text(2))
+
+
+class TrainsOnAllAtOnce(Method):
+    def plan(self, stream):
+        count = len(stream.names)
+        rows = ((0,) * count, *((None,) * count for _ in range(count - 1)), (1,) * count)
+        return Plan(stages=(stream.names,), parents=(0,), cells=rows)
+
+
 class KeepsASet(Method):
     def end(self, stage):
         stage.memory["seen"] = {"a", "b"}
@@ -148,5 +170,6 @@ BREAKS = {
     "frozen": (MovesWhatIsFrozen,),
     "honesty": (TrainsByTask, WeighsByStage, HearsTheTask, PicksTheLMOfTheTask),
     "size": (GrowsInSilence, KeepsOneLMPerDomainInSilence, HidesBehindWhatItRemoves),
+    "text": (KeepsRows, KeepsRowsInABuffer, TrainsOnAllAtOnce),
     "plain memory": (KeepsASet, KeepsATuple),
 }

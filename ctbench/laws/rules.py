@@ -7,21 +7,29 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
+
+import numpy as np
 
 from ctbench.backbone import Backbone
 from ctbench.data.stream import Stream
 from ctbench.errors import BadConfig, CTBenchError
 from ctbench.laws.trial import NotPlain, Trial, TrialFailed, difference, tree_difference
 from ctbench.laws.world import World, tiny_world
+from ctbench.memory import flatten
 from ctbench.method import Method, configure
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 Law = Callable[[Trial], str | None]
 WORLDS: Final[Mapping[Literal["mlm", "clm"], str]] = {"mlm": "a tiny encoder", "clm": "a tiny decoder"}
 RUNS: Final = "runs"
 """Not a law but what has to be so before there is anything to judge."""
+WINDOW: Final = 6
+"""So many tokens in a row that were also in a domain's text are text."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,6 +228,30 @@ def size(trial: Trial) -> str | None:
     return None
 
 
+def text(trial: Trial) -> str | None:
+    """Text of a stage is kept, or read again in a later one, only by a method that says so."""
+    if trial.method().configured_traits.stores_text:
+        return None
+    advice = "say so with traits = Traits(stores_text=True)"
+    for number, domains in enumerate(trial.plan.stages, start=1):
+        if len(domains) > 1:
+            return f"stage {number} trains on the text of {len(domains)} domains; {advice}"
+    read = {window for blocks in trial.world.blocks.values() for window in _windows(blocks[np.arange(len(blocks))])}
+    for number, done in enumerate(trial.first, start=1):
+        for name, tensor in {**flatten(done.memory)[1], **done.state}.items():
+            is_text = not tensor.is_floating_point() and not tensor.is_complex() and tensor.ndim > 0
+            if is_text and not read.isdisjoint(_windows(tensor.cpu().numpy())):
+                return f"'{name}' holds text after stage {number}; {advice}"
+    return None
+
+
+def _windows(rows: npt.NDArray[np.generic]) -> Iterator[tuple[int, ...]]:
+    """Yield every run of `WINDOW` numbers inside a row."""
+    if rows.shape[-1] >= WINDOW:
+        runs = np.lib.stride_tricks.sliding_window_view(rows, WINDOW, axis=-1)
+        yield from map(tuple, runs.reshape(-1, WINDOW).tolist())
+
+
 def plain_memory(trial: Trial) -> str | None:
     """What a stage leaves in its memory comes back from the store as it was; nothing is pickled."""
     for number, done in enumerate(trial.first, start=1):
@@ -279,6 +311,7 @@ LAWS: Final[Mapping[str, Law]] = {
     "frozen": frozen,
     "honesty": honesty,
     "size": size,
+    "text": text,
     "plain memory": plain_memory,
 }
 _SAYS: Final[Mapping[str, str]] = {

@@ -5,6 +5,6 @@ from ctbench.laws import check_method
 
 
 def test_every_law_holds() -> None:
-    """All seven, on a tiny encoder and a tiny decoder."""
+    """All eight, on a tiny encoder and a tiny decoder."""
     broken = [verdict for verdict in check_method(type(get_method("NAME")), name="NAME") if not verdict.holds]
     assert not broken, broken
