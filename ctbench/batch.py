@@ -6,7 +6,8 @@ M masked (predicted) positions, L layers, F width of features.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -29,21 +30,19 @@ class Batch:
     positions: Tensor | None = None
     targets: Tensor | None = None
 
-    @property
-    def num_tokens(self) -> int:
-        """Number of tokens without padding."""
-        return self.input_ids.numel() if self.attention_mask is None else int(self.attention_mask.sum())
-
     def to(self, device: torch.device | str) -> Batch:
-        """Return the batch on `device`."""
-        mask, positions, targets = self.attention_mask, self.positions, self.targets
-        return replace(
-            self,
-            input_ids=self.input_ids.to(device, non_blocking=True),
-            attention_mask=None if mask is None else mask.to(device, non_blocking=True),
-            positions=None if positions is None else positions.to(device, non_blocking=True),
-            targets=None if targets is None else targets.to(device, non_blocking=True),
-        )
+        """Return the batch on `device`; on the way to a GPU it goes through pinned memory, so nobody waits for it."""
+        where = torch.device(device)
+        moved: dict[str, Any] = {field.name: _to(getattr(self, field.name), where) for field in fields(self)}
+        return replace(self, **moved)
+
+
+def _to(tensor: Tensor | None, where: torch.device) -> Tensor | None:
+    if tensor is None or tensor.device == where:
+        return tensor
+    if where.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(where, non_blocking=True)
 
 
 @dataclass(kw_only=True)
