@@ -73,6 +73,7 @@ def adaptation() -> str:
 
     lines = ["| stream | domain | majority % | row 0 % | just learned % | LM loss before its stage | and after |"]
     lines += ["| --- | --- | ---: | ---: | ---: | ---: | ---: |"]
+    means = []
     for stream in REAL:
         runs = [run for run in read_results(ROOT / "results" / stream).results if run.method.name == "naive"]
         scores, losses = (np.mean([getattr(run, name) for run in runs], axis=0) for name in ("matrix", "lm_loss"))
@@ -80,7 +81,11 @@ def adaptation() -> str:
             shown = percent(runs[0].stream.majority[domain]), percent(scores[0, task]), percent(scores[task + 1, task])
             nats = (f"{losses[row, task]:.2f}" for row in (task, task + 1))
             lines.append(f"| {' | '.join((stream, domain, *shown, *nats))} |")
-    return "\n".join(lines) + "\n"
+        control = [run.control.scores for run in runs if run.control]
+        found = (np.diag(scores[1:]), len(runs), "just learned"), (np.mean(control, axis=0), len(control), "control")
+        parts = [f"{100 * np.mean(row - scores[0]):+.1f} {name} (n = {count})" for row, count, name in found]
+        means.append(f"- {stream}, mean difference from row 0 in points: {', '.join(parts)}")
+    return "\n".join([*lines, "", *means]) + "\n"
 
 
 def precision() -> str:
