@@ -120,7 +120,7 @@ def load_results(folder: str | Path = "results", *, strict: bool = False) -> pd.
         MissingResult: there are none.
 
     Example:
-        >>> table = load_results("results")
+        >>> table = load_results("results/domain")
         >>> bool(table.groupby("method")["F_Acc"].mean()["naive"] > 0.5)
         True
         >>> table["result"][0].matrix.shape

@@ -1,7 +1,8 @@
 """A whole run of a stream from nothing, against the same protocol with one Trainer process per stage and per cell.
 
-The rival's complete protocol would take most of an hour, so a part is timed and the rest projected: the base and one stage
-in full, and one cell of each of the first domains. It is handed its texts as files; the engine makes its own.
+The method is the LM loss alone. The rival's complete protocol would take many minutes, so a part is timed and the rest
+projected: the base and one stage in full, and one cell of each of the first domains. It is handed its texts as files; the
+engine makes its own.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
+from ctbench.bench.cells import METHOD
 from ctbench.bench.rounds import spread
 from ctbench.data.sources import read_texts
 from ctbench.data.stream import PretrainRecipe, Stream
@@ -25,7 +27,6 @@ from ctbench.errors import BadConfig, RunFailed
 from ctbench.launch import worker_environment
 from ctbench.plugins import get_stream
 
-METHOD: Final = "naive"
 NUM_CELLS: Final = 3
 """Cells of the rival that are timed."""
 
@@ -50,7 +51,8 @@ def measure_protocol(
     if stream.recipe.base is None or stream.general is None:
         raise BadConfig(f"bench: stream {stream.name} has no [base] and [general], so there is no run from nothing")
     write_rival(stream, folder)
-    engine = [sys.executable, "-m", "ctbench", "run", "--method", METHOD, "--stream", name]
+    (folder / "plain.py").write_text(METHOD, encoding="utf-8")
+    engine = [sys.executable, "-m", "ctbench", "run", "--method", str(folder / "plain.py"), "--stream", name]
     times = {"run": _seconds([*engine, "--results", str(folder / "results")], CTBENCH_HOME=str(folder / "home"))}
     say(f"engine, the whole run: {times['run']:.1f} s")
     names = [path.name for path in sorted(folder.glob("cell-*"))[:num_cells]]
@@ -87,7 +89,6 @@ def summarise_protocol(
     rival = base + num_stages * stage + num_cells * median(cells)
     return {
         "stream": name,
-        "method": METHOD,
         "stages": num_stages,
         "cells": num_cells,
         "threads": threads,

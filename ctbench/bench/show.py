@@ -82,8 +82,7 @@ def protocol_table(protocol: dict[str, Any]) -> Table:
         f"{protocol['ratio']:.1f} times faster; of the Trainer the base, one stage and {protocol['timed_cells']} cells were "
         f"timed, each a process of {protocol['threads']} threads"
     ]
-    title = f"{protocol['stream']}: {protocol['method']} from nothing"
-    return _table(title, ("side", "part", "s"), rows, notes, num_keys=2)
+    return _table(f"{protocol['stream']}: a run from nothing", ("side", "part", "s"), rows, notes, num_keys=2)
 
 
 def ratio_table(title: str, ratios: Sequence[dict[str, Any]]) -> Table:

@@ -83,7 +83,7 @@ class Comparison:
         """Return the leaderboards as one pandas DataFrame: a row per entry, metrics in [0, 1].
 
         Example:
-            >>> int(compare("results").frame().loc[0, "rank"])
+            >>> int(compare("results", stream="domain").frame().loc[0, "rank"])
             1
         """
         import pandas as pd

@@ -33,7 +33,7 @@ def test_both_sides_do_the_protocol_of_a_stream(tmp_path, monkeypatch):
     assert min(found[f"{part}_seconds"] for part in ("engine", "base", "stage", "trainer")) > 0
     assert len(said) == 4
     (result,) = (tmp_path / "rival" / "results").rglob("*.json")
-    assert json.loads(result.read_text(encoding="utf-8"))["method"]["name"] == "naive"
+    assert json.loads(result.read_text(encoding="utf-8"))["method"]["name"] == "plain"
     for part in ("base", "stage"):
         assert (tmp_path / "rival" / part / "after" / "model.safetensors").exists()
 
