@@ -87,7 +87,7 @@ bench-gpu: $(STAMP)  ## the same on a GPU, at the shape of roberta-base
 	$(BIN)/ctbench bench --shape roberta-base,roberta-base-512 --what pretrain,overhead --precision bf16,fp32 --compile \
 	  --method replay,ewc,lwf,das,hyperprompt --pairs 5 --seconds 10 -o $(BENCH)
 
-scaling: $(STAMP)  ## time and memory against domains, corpus, seeds and workers (about 30 minutes on two cores)
+scaling: $(STAMP)  ## time and memory against domains, corpus, seeds and workers (6 to 30 minutes on two cores)
 	$(BIN)/ctbench bench --scaling -o $(SCALING)
 
 scaling-quick: $(STAMP)
