@@ -150,22 +150,22 @@ def seconds_of_cells(workers: Sequence[subprocess.Popen[str]], nodes: Sequence[N
     return time.perf_counter() - started
 
 
-def seconds_of_trainer(folder: Path, *, threads: int) -> float:
-    """Return the wall time of one Trainer process that does a cell with `threads`, from its start to its end.
+def seconds_of_trainer(folder: Path, *, threads: int, script: str = "trainer_cell") -> float:
+    """Return the wall time of one Trainer process that does a cell or a stage with `threads`, from its start to its end.
 
     Raises:
         RunFailed: it failed, with the last line that it said.
     """
     started = time.perf_counter()
     done = subprocess.run(
-        [sys.executable, "-m", "ctbench.bench.trainer_cell", str(folder)],
+        [sys.executable, "-m", f"ctbench.bench.{script}", str(folder)],
         capture_output=True,
         text=True,
         check=False,
         env=worker_environment() | {"OMP_NUM_THREADS": str(threads)},
     )
     if done.returncode:
-        raise RunFailed(f"bench, cell of the Trainer: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
+        raise RunFailed(f"bench, {script}: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
     return time.perf_counter() - started
 
 

@@ -18,13 +18,12 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from ctbench.bench.cells import METHOD
+from ctbench.bench.cells import METHOD, seconds_of_trainer
 from ctbench.bench.rounds import spread
 from ctbench.data.sources import read_texts
 from ctbench.data.stream import PretrainRecipe, Stream
 from ctbench.data.tasks import check_task
 from ctbench.errors import BadConfig, RunFailed
-from ctbench.launch import worker_environment
 from ctbench.plugins import get_stream
 
 NUM_CELLS: Final = 3
@@ -53,13 +52,12 @@ def measure_protocol(
     write_rival(stream, folder)
     (folder / "plain.py").write_text(METHOD, encoding="utf-8")
     engine = [sys.executable, "-m", "ctbench", "run", "--method", str(folder / "plain.py"), "--stream", name]
-    times = {"run": _seconds([*engine, "--results", str(folder / "results")], CTBENCH_HOME=str(folder / "home"))}
+    times = {"run": _seconds([*engine, "--results", str(folder / "results")], home=folder / "home")}
     say(f"engine, the whole run: {times['run']:.1f} s")
     names = [path.name for path in sorted(folder.glob("cell-*"))[:num_cells]]
     for part in ("base", "stage", *names):
         script = "trainer_cell" if part in names else "trainer_stage"
-        command = [sys.executable, "-m", f"ctbench.bench.{script}", str(folder / part)]
-        times[part] = _seconds(command, OMP_NUM_THREADS=str(threads))
+        times[part] = seconds_of_trainer(folder / part, threads=threads, script=script)
         say(f"Trainer, {part}: {times[part]:.1f} s")
     num_stages = len(stream.domains)
     return summarise_protocol(
@@ -136,10 +134,10 @@ def _write_stage(folder: Path, texts: Any, recipe: PretrainRecipe) -> None:
     (folder / "trainer.json").write_text(json.dumps(about), encoding="utf-8")
 
 
-def _seconds(command: list[str], **environment: str) -> float:
+def _seconds(command: list[str], *, home: Path) -> float:
     started = time.perf_counter()
-    base = worker_environment() if "OMP_NUM_THREADS" in environment else dict(os.environ)
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=base | environment)
+    environment = {**os.environ, "CTBENCH_HOME": str(home)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise RunFailed(f"bench, protocol: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
     return time.perf_counter() - started
