@@ -12,7 +12,7 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -67,17 +67,42 @@ class CellWork:
         shape: the model.
         examples: training examples; half as many are scored.
         epochs: passes over them.
-        precision: "fp32" or "bf16".
     """
 
     shape: Shape
     examples: int = 400
     epochs: int = 10
-    precision: str = "fp32"
 
 
-def write_cells(work: CellWork, folder: Path, *, count: int) -> list[Node]:
+@dataclass(frozen=True, kw_only=True)
+class CellSide:
+    """One competitor over cells.
+
+    Args:
+        precision: "fp32" or "bf16".
+        workers: warm workers of one thread; None for a Trainer process per cell.
+    """
+
+    precision: str
+    workers: int | None
+
+    @property
+    def label(self) -> str:
+        """How tables call it."""
+        if self.workers is None:
+            return f"Trainer {self.precision}"
+        return f"{self.workers} worker{'s' if self.workers > 1 else ''} {self.precision}"
+
+
+def plan_cell_sides(precisions: Sequence[str], workers: int) -> list[CellSide]:
+    """Return per precision all workers, one of them, and a Trainer."""
+    counts = (*sorted({workers, 1}, reverse=True), None)
+    return [CellSide(precision=precision, workers=count) for precision in precisions for count in counts]
+
+
+def write_cells(work: CellWork, folder: Path, *, precision: str, count: int) -> list[Node]:
     """Write model, task and stream into `folder` and return `count` nodes that differ by their seed alone."""
+    folder.mkdir()
     generator = np.random.Generator(np.random.PCG64(0))
     for name, size in (("train", work.examples), ("test", work.examples // 2)):
         lengths = generator.integers(SHORTEST - 2, LONGEST - 1, size=size).tolist()  # two special tokens come to them
@@ -93,11 +118,11 @@ def write_cells(work: CellWork, folder: Path, *, count: int) -> list[Node]:
     save_checkpoint(work.shape, folder / "model")
     seeds = ", ".join(str(seed) for seed in range(count))
     filled = STREAM.format(
-        epochs=work.epochs, precision=work.precision, seeds=seeds, lr=LR, batch=BATCH, max_length=MAX_LENGTH
+        epochs=work.epochs, precision=precision, seeds=seeds, lr=LR, batch=BATCH, max_length=MAX_LENGTH
     )
     (folder / "stream.toml").write_text(filled, encoding="utf-8")
     (folder / "plain.py").write_text(METHOD, encoding="utf-8")
-    about = {"epochs": work.epochs, "precision": work.precision, "classes": NUM_CLASSES}
+    about = {"epochs": work.epochs, "precision": precision, "classes": NUM_CLASSES}
     about |= {"batch": BATCH, "lr": LR, "max_length": MAX_LENGTH}
     (folder / "trainer.json").write_text(json.dumps(about), encoding="utf-8")
     job = Job(method=str(folder / "plain.py"), stream=str(folder / "stream.toml"), model=str(folder / "model"))
@@ -170,7 +195,14 @@ def seconds_of_trainer(folder: Path, *, threads: int, script: str = "trainer_cel
 
 
 def measure_cells(
-    work: CellWork, folder: Path, *, workers: int, per_worker: int, pairs: int, say: Callable[[str], None]
+    work: CellWork,
+    folder: Path,
+    *,
+    precisions: Sequence[str],
+    workers: int,
+    per_worker: int,
+    pairs: int,
+    say: Callable[[str], None],
 ) -> dict[str, Any]:
     """Return cells per minute of `workers` warm one-thread workers, of one, and of a Trainer process per cell.
 
@@ -178,51 +210,63 @@ def measure_cells(
 
     Args:
         work: the cell.
-        folder: empty, for model, data and store.
+        folder: empty, for models, data and store.
+        precisions: each has its own sides; all sides take turns.
         workers: how many workers the engine may use; 1 leaves the comparison of workers out.
         per_worker: cells that each of them does in a round.
-        pairs: rounds.
+        pairs: rounds; every second one goes backwards.
         say: told about every round.
     """
-    counts = sorted({workers, 1}, reverse=True)
-    nodes = write_cells(work, folder, count=workers + pairs * per_worker * sum(counts))
-    times: dict[str, list[float]] = {label: [] for label in (*map(_label, counts), "Trainer")}
+    sides = plan_cell_sides(precisions, workers)
+    count = workers + pairs * per_worker * sum(side.workers or 0 for side in sides if side.precision == precisions[0])
+    nodes = {kind: write_cells(work, folder / kind, precision=kind, count=count) for kind in precisions}
+    times: dict[CellSide, list[float]] = {side: [] for side in sides}
     with warm_workers(workers, folder) as pool:
-        seconds_of_cells(pool, [nodes.pop() for _ in pool])
+        for mine in nodes.values():
+            seconds_of_cells(pool, [mine.pop() for _ in pool])
         for number in range(pairs):
-            for count in counts if number % 2 == 0 else reversed(counts):
-                mine = [nodes.pop() for _ in range(per_worker * count)]
-                times[_label(count)].append(seconds_of_cells(pool[:count], mine) / len(mine))
-            times["Trainer"].append(seconds_of_trainer(folder, threads=workers))
-            say(f"round {number + 1} of {pairs}, s a cell: " + ", ".join(f"{k} {v[-1]:.2f}" for k, v in times.items()))
-    return summarise_cells(work, times, workers=workers)
+            for side in sides if number % 2 == 0 else reversed(sides):
+                if side.workers is None:
+                    times[side].append(seconds_of_trainer(folder / side.precision, threads=workers))
+                else:
+                    mine = [nodes[side.precision].pop() for _ in range(per_worker * side.workers)]
+                    times[side].append(seconds_of_cells(pool[: side.workers], mine) / len(mine))
+            shown = ", ".join(f"{side.label} {found[-1]:.2f}" for side, found in times.items())
+            say(f"round {number + 1} of {pairs}, s a cell: {shown}")
+    return summarise_cells(work, times)
 
 
-def summarise_cells(work: CellWork, times: dict[str, list[float]], *, workers: int) -> dict[str, Any]:
+def summarise_cells(work: CellWork, times: Mapping[CellSide, Sequence[float]]) -> dict[str, Any]:
     """Return the rows and ratios of seconds per cell; a ratio above 1 says that the first of the two is faster."""
-    many, one = _label(workers), _label(1)
-    compared = [(many, "Trainer"), *([(one, "Trainer"), (many, one)] if workers > 1 else [])]
     return {
         "shape": work.shape.name,
         "layer_parameters": work.shape.layer_parameters,
         "examples": work.examples,
         "epochs": work.epochs,
-        "precision": work.precision,
-        "pairs": len(times["Trainer"]),
+        "pairs": min(len(found) for found in times.values()),
         "sides": [
             {
-                "label": label,
-                "workers": None if label == "Trainer" else workers if label == many else 1,
+                "label": side.label,
+                "precision": side.precision,
+                "workers": side.workers,
                 "seconds_per_cell": spread(found),
                 "cells_per_minute": spread([60.0 / seconds for seconds in found]),
             }
-            for label, found in times.items()
+            for side, found in times.items()
         ],
         "ratios": [
-            {"label": label, "against": rival, **ratio(times[rival], times[label])} for label, rival in compared
+            {"label": side.label, "against": rival.label, **ratio(times[rival], times[side])}
+            for side, rival in _compared(list(times))
         ],
     }
 
 
-def _label(count: int) -> str:
-    return "1 worker" if count == 1 else f"{count} workers"
+def _compared(sides: Sequence[CellSide]) -> list[tuple[CellSide, CellSide]]:
+    """Return every side of workers with each Trainer, and many workers with one of the same precision."""
+    pairs = []
+    for side in sides:
+        if side.workers is not None:
+            pairs += [(side, rival) for rival in sides if rival.workers is None]
+            if side.workers > 1:
+                pairs.append((side, CellSide(precision=side.precision, workers=1)))
+    return pairs

@@ -25,7 +25,7 @@ from ctbench.plugins import find_plugin
 from ctbench.precision import has_fast_bf16
 from ctbench.results import check_writable
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 PRECISIONS: Final = ("fp32", "bf16")
 KINDS: Final = ("pretrain", "overhead", "cells", "protocol")
 TINY_CELL: Final = CellWork(shape=find_shape("tiny"))
@@ -119,6 +119,7 @@ def bench(question: Question, *, say: Callable[[str], None], ask: Ask | None = N
             document["cells"] = measure_cells(
                 question.cell,
                 Path(folder),
+                precisions=precisions,
                 workers=threads,
                 per_worker=question.cells_per_worker,
                 pairs=question.pairs,
@@ -189,17 +190,18 @@ def speeds_of(document: dict[str, Any]) -> list[dict[str, Any]]:
     ]
     cells = document["cells"]
     if cells is not None:
-        one = next(side for side in cells["sides"] if side["workers"] == 1)
-        rows.append(
+        rows += [
             {
                 "kind": "cell",
                 "layer_parameters": cells["layer_parameters"],
-                "precision": cells["precision"],
+                "precision": side["precision"],
                 "threads": 1,
                 "examples": cells["examples"],
-                "seconds": one["seconds_per_cell"]["median"] / (cells["examples"] * cells["epochs"]),
+                "seconds": side["seconds_per_cell"]["median"] / (cells["examples"] * cells["epochs"]),
             }
-        )
+            for side in cells["sides"]
+            if side["workers"] == 1
+        ]
     return rows
 
 

@@ -64,7 +64,9 @@ def cells_table(cells: dict[str, Any]) -> Table:
         (side["label"], *_three(side["cells_per_minute"], "{:.1f}"), f"{side['seconds_per_cell']['median']:.2f}")
         for side in cells["sides"]
     ]
-    notes = [f"{cells['examples']} examples, {cells['epochs']} epochs, {cells['precision']}, {cells['pairs']} rounds"]
+    notes = [
+        f"{cells['examples']} examples, {cells['epochs']} epochs, {cells['pairs']} rounds; a Trainer is a process per cell"
+    ]
     return _table(f"{cells['shape']}: cells", ("side", "cells/min", "min", "max", "s/cell"), rows, notes)
 
 

@@ -16,6 +16,7 @@ def main() -> None:
     """Fine-tune the model of a folder that `ctbench.bench.cells` or `.protocol` wrote and print its accuracy."""
     import datasets
     import numpy as np
+    import torch
     import transformers
 
     folder = Path(sys.argv[1])
@@ -42,6 +43,7 @@ def main() -> None:
                 num_train_epochs=about["epochs"],
                 learning_rate=about["lr"],
                 bf16=about["precision"] == "bf16",
+                use_cpu=not torch.cuda.is_available(),
                 report_to="none",
                 save_strategy="no",
                 disable_tqdm=True,

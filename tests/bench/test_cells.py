@@ -1,11 +1,12 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 
 import pytest
 from micro_bench import MICRO, WORK
 
-from ctbench.bench.cells import CellWork, measure_cells, summarise_cells
+from ctbench.bench.cells import CellWork, measure_cells, plan_cell_sides, summarise_cells, write_cells
 from ctbench.bench.loops import as_request
 from ctbench.bench.side import SideProcess
 from ctbench.errors import RunFailed
@@ -14,22 +15,52 @@ CELL = CellWork(shape=dataclasses.replace(MICRO, length=64), examples=12, epochs
 
 
 def test_ratio_of_cells_says_how_many_times_faster():
-    times = {"2 workers": [1.0, 2.0, 1.0], "1 worker": [2.0, 3.0, 2.0], "Trainer": [20.0, 20.0, 30.0]}
-    found = summarise_cells(CELL, times, workers=2)
+    sides = {side.label: side for side in plan_cell_sides(("fp32", "bf16"), 2)}
+    assert list(sides)[:3] == ["2 workers fp32", "1 worker fp32", "Trainer fp32"]
+    seconds = {
+        "2 workers fp32": [1.0, 2.0, 1.0],
+        "1 worker fp32": [2.0, 3.0, 2.0],
+        "Trainer fp32": [20.0, 20.0, 30.0],
+        "2 workers bf16": [0.5, 0.5, 0.5],
+        "1 worker bf16": [1.0, 1.0, 1.0],
+        "Trainer bf16": [10.0, 10.0, 10.0],
+    }
+    found = summarise_cells(CELL, {sides[label]: values for label, values in seconds.items()})
     ratios = {(row["label"], row["against"]): row for row in found["ratios"]}
-    assert ratios["2 workers", "Trainer"]["values"] == [20.0, 10.0, 30.0]
-    assert ratios["1 worker", "Trainer"]["median"] == 10.0
-    assert ratios["2 workers", "1 worker"]["median"] == 2.0
+    assert ratios["2 workers fp32", "Trainer fp32"]["values"] == [20.0, 10.0, 30.0]
+    assert ratios["1 worker fp32", "Trainer fp32"]["median"] == 10.0
+    assert ratios["2 workers fp32", "1 worker fp32"]["median"] == 2.0
+    assert ratios["2 workers bf16", "Trainer fp32"]["median"] == 40.0
+    assert ratios["2 workers bf16", "Trainer bf16"]["median"] == 20.0
+    assert ("2 workers bf16", "1 worker fp32") not in ratios
+    assert len(ratios) == 2 * (2 * 2 + 1)
+    assert found["pairs"] == 3
     assert found["sides"][0]["cells_per_minute"]["max"] == 60.0
-    assert [side["workers"] for side in found["sides"]] == [2, 1, None]
+    assert [side["workers"] for side in found["sides"]] == [2, 1, None, 2, 1, None]
 
 
-def test_warm_worker_and_trainer_process_both_do_cells(tmp_path):
-    found = measure_cells(CELL, tmp_path, workers=1, per_worker=1, pairs=1, say=lambda _: None)
-    assert [side["label"] for side in found["sides"]] == ["1 worker", "Trainer"]
+def test_a_ratio_of_cells_needs_every_round_of_both():
+    first, second = plan_cell_sides(("fp32",), 1)
+    with pytest.raises(ValueError, match="zip"):
+        summarise_cells(CELL, {first: [1.0], second: [1.0, 2.0]})
+
+
+def test_warm_worker_and_trainer_process_both_do_cells_in_each_precision(tmp_path):
+    found = measure_cells(
+        CELL, tmp_path, precisions=("fp32", "bf16"), workers=1, per_worker=1, pairs=1, say=lambda _: None
+    )
+    labels = [side["label"] for side in found["sides"]]
+    assert labels == ["1 worker fp32", "Trainer fp32", "1 worker bf16", "Trainer bf16"]
     assert all(side["seconds_per_cell"]["median"] > 0 for side in found["sides"])
-    assert [(row["label"], row["against"]) for row in found["ratios"]] == [("1 worker", "Trainer")]
-    assert len(list((tmp_path / "store").glob("??/*/record.json"))) == 2  # one to warm up, one that counts
+    assert len(found["ratios"]) == 4
+    assert len(list((tmp_path / "store").glob("??/*/record.json"))) == 4  # of each precision one warms up, one counts
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_both_sides_of_cells_are_in_the_precision_asked_for(precision, tmp_path):
+    nodes = write_cells(CELL, tmp_path / "here", precision=precision, count=3)
+    assert [node.identity["precision"] for node in nodes] == [precision] * 3
+    assert json.loads((tmp_path / "here" / "trainer.json").read_text())["precision"] == precision
 
 
 def test_side_process_reports_a_failure_and_goes_on():
