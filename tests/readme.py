@@ -156,9 +156,11 @@ def speed() -> str:
     for row in document["cells"]["ratios"]:
         add("cells", row["label"], row["against"], row["median"], row["min"], row["max"])
     protocol = document["protocol"]
-    one = f"| {protocol['stream']}, whole run | engine | Trainer, projected | {protocol['ratio']:.1f} | – | – |"
+    at = f"{protocol['stream']}, whole run"
+    for row in protocol["ratios"]:
+        lines.append(f"| {at} | {row['label']} | {row['against']}, projected | {row['ratio']:.1f} | – | – |")
     about = f"{machine['processor']}, {machine['cores']} cores, {versions}, {document['training'][0]['pairs']} rounds"
-    return "\n".join([f"{about}:", "", *lines, one]) + "\n"
+    return "\n".join([f"{about}:", "", *lines]) + "\n"
 
 
 def scaling() -> str:

@@ -15,7 +15,6 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from statistics import median
 from typing import Any, Final
 
 from ctbench.bench.cells import METHOD, seconds_of_trainer
@@ -31,13 +30,20 @@ NUM_CELLS: Final = 3
 
 
 def measure_protocol(
-    name: str, folder: Path, *, threads: int, num_cells: int = NUM_CELLS, say: Callable[[str], None]
+    name: str,
+    folder: Path,
+    *,
+    precisions: Sequence[str],
+    threads: int,
+    num_cells: int = NUM_CELLS,
+    say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Return the seconds of the engine's run, those of the rival's parts, and the projected ratio.
+    """Return the seconds of the engine's run, those of the rival's parts, and the projected ratios.
 
     Args:
         name: a stream whose backbone is `tiny`, or the path of one.
         folder: empty, for stores and data.
+        precisions: base, stages and cells of both sides are in each of them, whatever the stream's recipe says.
         threads: of the rival's processes; the engine chooses its workers itself.
         num_cells: cells of the rival that are timed, each of another domain.
         say: told about every part.
@@ -49,54 +55,69 @@ def measure_protocol(
     stream = get_stream(name)
     if stream.recipe.base is None or stream.general is None:
         raise BadConfig(f"bench: stream {stream.name} has no [base] and [general], so there is no run from nothing")
-    write_rival(stream, folder)
-    (folder / "plain.py").write_text(METHOD, encoding="utf-8")
-    engine = [sys.executable, "-m", "ctbench", "run", "--method", str(folder / "plain.py"), "--stream", name]
-    times = {"run": _seconds([*engine, "--results", str(folder / "results")], home=folder / "home")}
-    say(f"engine, the whole run: {times['run']:.1f} s")
-    names = [path.name for path in sorted(folder.glob("cell-*"))[:num_cells]]
-    for part in ("base", "stage", *names):
-        script = "trainer_cell" if part in names else "trainer_stage"
-        times[part] = seconds_of_trainer(folder / part, threads=threads, script=script)
-        say(f"Trainer, {part}: {times[part]:.1f} s")
     num_stages = len(stream.domains)
+    sides = []
+    for precision in precisions:
+        here = folder / precision
+        here.mkdir()
+        sides += _measure_both(name, here, precision, threads, num_cells, say)
     return summarise_protocol(
         stream.name,
-        times["run"],
-        base=times["base"],
-        stage=times["stage"],
-        cells=[times[part] for part in names],
+        sides,
         num_stages=num_stages,
         num_cells=(num_stages + 1) * num_stages * len(stream.recipe.finetune.seeds),
         threads=threads,
     )
 
 
+def _measure_both(
+    name: str, folder: Path, precision: str, threads: int, num_cells: int, say: Callable[[str], None]
+) -> list[dict[str, Any]]:
+    settings = {f"{part}.precision": precision for part in ("base", "pretrain", "finetune")}
+    write_rival(get_stream(name, settings=settings), folder)
+    (folder / "plain.py").write_text(METHOD, encoding="utf-8")
+    engine = [sys.executable, "-m", "ctbench", "run", "--method", str(folder / "plain.py"), "--stream", name]
+    engine += ["--results", str(folder / "results")]
+    engine += [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
+    run = _seconds(engine, home=folder / "home")
+    say(f"engine {precision}, the whole run: {run:.1f} s")
+    names = [path.name for path in sorted(folder.glob("cell-*"))[:num_cells]]
+    times = {}
+    for part in ("base", "stage", *names):
+        script = "trainer_cell" if part in names else "trainer_stage"
+        times[part] = seconds_of_trainer(folder / part, threads=threads, script=script)
+        say(f"Trainer {precision}, {part}: {times[part]:.1f} s")
+    cells = [times[part] for part in names]
+    rival = {"base_seconds": times["base"], "stage_seconds": times["stage"], "cell_seconds": spread(cells)}
+    return [
+        {"label": f"engine {precision}", "precision": precision, "seconds": run},
+        {"label": f"Trainer {precision}", "precision": precision, **rival},
+    ]
+
+
 def summarise_protocol(
-    name: str,
-    run: float,
-    *,
-    base: float,
-    stage: float,
-    cells: Sequence[float],
-    num_stages: int,
-    num_cells: int,
-    threads: int,
+    name: str, sides: Sequence[dict[str, Any]], *, num_stages: int, num_cells: int, threads: int
 ) -> dict[str, Any]:
-    """Return the record; `trainer_seconds` is base + stages x stage + cells x the median cell."""
-    rival = base + num_stages * stage + num_cells * median(cells)
+    """Return the record; the `seconds` of a Trainer are projected: base + stages x stage + cells x the median cell."""
+    rivals, engines = [], []
+    for side in sides:
+        if "seconds" in side:
+            engines.append(side)
+        else:
+            cells = num_cells * side["cell_seconds"]["median"]
+            rivals.append(side | {"seconds": side["base_seconds"] + num_stages * side["stage_seconds"] + cells})
     return {
         "stream": name,
         "stages": num_stages,
         "cells": num_cells,
         "threads": threads,
-        "engine_seconds": run,
-        "base_seconds": base,
-        "stage_seconds": stage,
-        "cell_seconds": spread(cells),
-        "timed_cells": len(cells),
-        "trainer_seconds": rival,
-        "ratio": rival / run,
+        "engines": engines,
+        "trainers": rivals,
+        "ratios": [
+            {"label": engine["label"], "against": rival["label"], "ratio": rival["seconds"] / engine["seconds"]}
+            for engine in engines
+            for rival in rivals
+        ],
     }
 
 

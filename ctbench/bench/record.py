@@ -128,7 +128,11 @@ def bench(question: Question, *, say: Callable[[str], None], ask: Ask | None = N
     if "protocol" in question.what:
         with tempfile.TemporaryDirectory() as folder:
             document["protocol"] = measure_protocol(
-                question.stream, Path(folder), threads=threads, say=lambda line: say(f"protocol: {line}")
+                question.stream,
+                Path(folder),
+                precisions=precisions,
+                threads=threads,
+                say=lambda line: say(f"protocol: {line}"),
             )
     return document
 

@@ -71,19 +71,20 @@ def cells_table(cells: dict[str, Any]) -> Table:
 
 
 def protocol_table(protocol: dict[str, Any]) -> Table:
-    """Return the engine's run from nothing and the parts of the same protocol with a Trainer."""
-    stages, cells = protocol["stages"], protocol["cells"]
-    rows = [
-        ("engine", "the whole run", f"{protocol['engine_seconds']:.1f}"),
-        ("Trainer", "base", f"{protocol['base_seconds']:.1f}"),
-        ("Trainer", f"stage, of {stages}", f"{protocol['stage_seconds']:.1f}"),
-        ("Trainer", f"cell, of {cells}", f"{protocol['cell_seconds']['median']:.1f}"),
-        ("Trainer", "all, projected", f"{protocol['trainer_seconds']:.0f}"),
-    ]
+    """Return the engine's runs from nothing and the parts of the same protocol with a Trainer."""
+    rows = [(side["label"], "the whole run", f"{side['seconds']:.1f}") for side in protocol["engines"]]
+    for side in protocol["trainers"]:
+        rows += [
+            (side["label"], "base", f"{side['base_seconds']:.1f}"),
+            (side["label"], f"stage, of {protocol['stages']}", f"{side['stage_seconds']:.1f}"),
+            (side["label"], f"cell, of {protocol['cells']}", f"{side['cell_seconds']['median']:.1f}"),
+            (side["label"], "all, projected", f"{side['seconds']:.0f}"),
+        ]
+    timed = len(protocol["trainers"][0]["cell_seconds"]["values"])
     notes = [
-        f"{protocol['ratio']:.1f} times faster; of the Trainer the base, one stage and {protocol['timed_cells']} cells were "
-        f"timed, each a process of {protocol['threads']} threads"
+        f"of a Trainer the base, one stage and {timed} cells were timed, each a process of {protocol['threads']} threads"
     ]
+    notes += [f"{row['label']} against {row['against']}: {row['ratio']:.1f} times faster" for row in protocol["ratios"]]
     return _table(f"{protocol['stream']}: a run from nothing", ("side", "part", "s"), rows, notes, num_keys=2)
 
 
