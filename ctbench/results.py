@@ -186,9 +186,13 @@ def check_writable(folder: str | Path) -> None:
     while not place.exists() and place != place.parent:
         place = place.parent
     if not place.is_dir():
-        raise BadConfig(f"results folder '{one_line(folder)}' cannot be written ('{place.name}' is not a folder)")
+        raise BadConfig(
+            f"results folder '{one_line(folder)}' cannot be written ('{place.name or place}' is not a folder)"
+        )
     if not os.access(place, os.W_OK | os.X_OK):
-        raise BadConfig(f"results folder '{one_line(folder)}' cannot be written (no permission in '{place.name}')")
+        raise BadConfig(
+            f"results folder '{one_line(folder)}' cannot be written (no permission in '{place.name or place}')"
+        )
 
 
 def _json_files(folder: str) -> list[str]:

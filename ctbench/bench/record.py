@@ -19,7 +19,7 @@ from ctbench.bench.rounds import Ask
 from ctbench.bench.shapes import Shape, find_shape
 from ctbench.bench.side import side_processes
 from ctbench.bench.training import measure_training, plan_sides
-from ctbench.errors import BadConfig, UnknownName
+from ctbench.errors import BadConfig, UnknownName, one_line
 from ctbench.estimate import write_speeds
 from ctbench.plugins import find_plugin
 from ctbench.precision import has_fast_bf16
@@ -218,7 +218,7 @@ def check_output(path: Path | None) -> None:
     if path is not None:
         check_writable(path.parent)
         if path.is_dir():
-            raise BadConfig(f"'{path.name}' is a folder, not a file to write")
+            raise BadConfig(f"'{one_line(path)}' is a folder, not a file to write")
 
 
 def keep(document: dict[str, Any], *, home: Path, path: Path | None) -> None:
@@ -234,4 +234,4 @@ def keep(document: dict[str, Any], *, home: Path, path: Path | None) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
-        raise BadConfig(f"'{path.name}' cannot be written ({error.strerror})") from None
+        raise BadConfig(f"'{one_line(path)}' cannot be written ({error.strerror})") from None

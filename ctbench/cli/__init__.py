@@ -30,6 +30,8 @@ COMMANDS: Final = {
 }
 
 INTERRUPTED: Final = 130
+RESUMABLE: Final = ("run", "tune")
+"""Commands that go on where they were stopped."""
 
 
 class _LazyGroup(TyperGroup):
@@ -84,9 +86,9 @@ def main(args: Sequence[str] | None = None) -> int:
     try:
         code = int(typer.main.get_command(_APP)(given, prog_name="ctbench", standalone_mode=False) or 0)
         sys.stdout.flush()
-        return _stopped() if code == INTERRUPTED else code  # typer turns an interrupt into this code
+        return _stopped(given) if code == INTERRUPTED else code  # typer turns an interrupt into this code
     except (KeyboardInterrupt, typer.Abort):
-        return _stopped()
+        return _stopped(given)
     except typer.Exit as error:
         return error.exit_code
     except BrokenPipeError:
@@ -110,8 +112,9 @@ def main(args: Sequence[str] | None = None) -> int:
         return _fail(f"{error.strerror or error}{place}", code=1)
 
 
-def _stopped() -> int:
-    return _fail("stopped; run it again to go on from there", code=INTERRUPTED)
+def _stopped(given: Sequence[str]) -> int:
+    resumable = next(iter(given), None) in RESUMABLE
+    return _fail("stopped; run it again to go on from there" if resumable else "stopped", code=INTERRUPTED)
 
 
 def _close_output() -> int:

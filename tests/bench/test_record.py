@@ -7,7 +7,7 @@ import pytest
 from micro_bench import MICRO, WORK
 
 from ctbench.bench.loops import run_loop
-from ctbench.bench.record import Question, bench, keep, speeds_of
+from ctbench.bench.record import Question, bench, check_output, keep, speeds_of
 from ctbench.bench.rounds import Side, calibrate, ratio, run_rounds
 from ctbench.bench.show import tables
 from ctbench.bench.training import find_peak, measure_training, plan_sides
@@ -153,3 +153,11 @@ def test_wrong_question_is_refused_before_anything_is_measured():
 
 def test_side_has_a_label_a_loop_and_work():
     assert Side(label="x", loop="engine", work=WORK).work.shape is MICRO
+
+
+@pytest.mark.parametrize("folder", ["here", "/"])
+def test_a_folder_is_no_file_to_write_and_is_named(folder, tmp_path):
+    (tmp_path / "here").mkdir()
+    with pytest.raises(BadConfig, match=rf"{folder}' is a folder"):
+        check_output(tmp_path / folder)
+    check_output(tmp_path / "here" / "new.json")

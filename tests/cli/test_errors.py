@@ -13,6 +13,8 @@ import pytest
 from fake_results import write_fakes
 from small_streams import write_stream
 
+from ctbench.cli import main
+
 TEXTS = "\n".join(json.dumps({"text": f"word{i % 7} word{i % 5} word{i % 3}"}) for i in range(300))
 EXAMPLES = "\n".join(json.dumps({"text": f"word{i}", "label": "ab"[i % 2]}) for i in range(8))
 FILES_STREAM = """
@@ -191,6 +193,16 @@ def test_interrupt_is_one_line_without_the_trace_of_a_worker(tmp_path):
     assert process.returncode == 130
     assert rest[-1] == "ctbench: stopped; run it again to go on from there"
     assert not any("Traceback" in line for line in rest)
+
+
+@pytest.mark.parametrize(("command", "resumable"), [("run", True), ("tune", True), ("bench", False), ("report", False)])
+def test_only_what_goes_on_from_there_says_so_when_stopped(command, resumable, monkeypatch, capsys):
+    def interrupt(*_args, **_options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("typer.main.get_command", interrupt)
+    assert main([command]) == 130
+    assert ("run it again to go on" in capsys.readouterr().err) == resumable
 
 
 def test_help_and_lists_do_not_import_torch(tmp_path):
