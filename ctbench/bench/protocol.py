@@ -56,14 +56,17 @@ def measure_protocol(
     if stream.recipe.base is None or stream.general is None:
         raise BadConfig(f"bench: stream {stream.name} has no [base] and [general], so there is no run from nothing")
     num_stages = len(stream.domains)
-    sides = []
+    engines, trainers = [], []
     for precision in precisions:
         here = folder / precision
         here.mkdir()
-        sides += _measure_both(name, here, precision, threads, num_cells, say)
+        engine, trainer = _measure_both(name, here, precision, threads, num_cells, say)
+        engines.append(engine)
+        trainers.append(trainer)
     return summarise_protocol(
         stream.name,
-        sides,
+        engines,
+        trainers,
         num_stages=num_stages,
         num_cells=(num_stages + 1) * num_stages * len(stream.recipe.finetune.seeds),
         threads=threads,
@@ -72,7 +75,7 @@ def measure_protocol(
 
 def _measure_both(
     name: str, folder: Path, precision: str, threads: int, num_cells: int, say: Callable[[str], None]
-) -> list[dict[str, Any]]:
+) -> tuple[dict[str, Any], dict[str, Any]]:
     settings = {f"{part}.precision": precision for part in ("base", "pretrain", "finetune")}
     write_rival(get_stream(name, settings=settings), folder)
     (folder / "plain.py").write_text(METHOD, encoding="utf-8")
@@ -88,35 +91,38 @@ def _measure_both(
         times[part] = seconds_of_trainer(folder / part, threads=threads, script=script)
         say(f"Trainer {precision}, {part}: {times[part]:.1f} s")
     cells = [times[part] for part in names]
-    rival = {"base_seconds": times["base"], "stage_seconds": times["stage"], "cell_seconds": spread(cells)}
-    return [
+    parts = {"base_seconds": times["base"], "stage_seconds": times["stage"], "cell_seconds": spread(cells)}
+    return (
         {"label": f"engine {precision}", "precision": precision, "seconds": run},
-        {"label": f"Trainer {precision}", "precision": precision, **rival},
-    ]
+        {"label": f"Trainer {precision}", "precision": precision, **parts},
+    )
 
 
 def summarise_protocol(
-    name: str, sides: Sequence[dict[str, Any]], *, num_stages: int, num_cells: int, threads: int
+    name: str,
+    engines: Sequence[dict[str, Any]],
+    trainers: Sequence[dict[str, Any]],
+    *,
+    num_stages: int,
+    num_cells: int,
+    threads: int,
 ) -> dict[str, Any]:
     """Return the record; the `seconds` of a Trainer are projected: base + stages x stage + cells x the median cell."""
-    rivals, engines = [], []
-    for side in sides:
-        if "seconds" in side:
-            engines.append(side)
-        else:
-            cells = num_cells * side["cell_seconds"]["median"]
-            rivals.append(side | {"seconds": side["base_seconds"] + num_stages * side["stage_seconds"] + cells})
+    projected = []
+    for side in trainers:
+        cells = num_cells * side["cell_seconds"]["median"]
+        projected.append(side | {"seconds": side["base_seconds"] + num_stages * side["stage_seconds"] + cells})
     return {
         "stream": name,
         "stages": num_stages,
         "cells": num_cells,
         "threads": threads,
-        "engines": engines,
-        "trainers": rivals,
+        "engines": list(engines),
+        "trainers": projected,
         "ratios": [
-            {"label": engine["label"], "against": rival["label"], "ratio": rival["seconds"] / engine["seconds"]}
+            {"label": engine["label"], "against": side["label"], "ratio": side["seconds"] / engine["seconds"]}
             for engine in engines
-            for rival in rivals
+            for side in projected
         ],
     }
 

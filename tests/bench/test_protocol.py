@@ -17,7 +17,7 @@ def test_the_rival_pays_for_every_stage_and_every_cell():
     engine = {"label": "engine bf16", "precision": "bf16", "seconds": 10.0}
     rival = {"label": "Trainer fp32", "precision": "fp32", "base_seconds": 20.0, "stage_seconds": 5.0}
     rival["cell_seconds"] = spread([3.0, 1.0, 2.0])
-    found = summarise_protocol("some", [engine, rival], num_stages=4, num_cells=20, threads=2)
+    found = summarise_protocol("some", [engine], [rival], num_stages=4, num_cells=20, threads=2)
     assert found["engines"] == [engine]
     assert found["trainers"] == [rival | {"seconds": 20.0 + 4 * 5.0 + 20 * 2.0}]
     assert found["ratios"] == [{"label": "engine bf16", "against": "Trainer fp32", "ratio": 8.0}]
