@@ -5,6 +5,7 @@ Where the store has none, the speeds that `ctbench bench` measured on this machi
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -160,5 +161,13 @@ def _nearest(
 
 
 def _samples(store: Store) -> list[dict[str, Any]]:
-    paths = sorted(store.root.glob("??/*/record.json"), key=lambda path: path.stat().st_mtime)[-MAX_SAMPLES:]
-    return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    """Return the newest records that can be read; a damaged one, or one that goes away meanwhile, is left out."""
+    paths = []
+    for path in store.root.glob("??/*/record.json"):
+        with contextlib.suppress(OSError):
+            paths.append((path.stat().st_mtime, path))
+    found = []
+    for _, path in sorted(paths)[-MAX_SAMPLES:]:
+        with contextlib.suppress(OSError, ValueError):
+            found.append(json.loads(path.read_text(encoding="utf-8")))
+    return [record for record in found if isinstance(record, dict)]

@@ -105,7 +105,8 @@ def _launch_here(todo: Sequence[Node], store: Store, cache: Path, listen: Listen
             listen(Event(what="progress", node=node, step=step, num_steps=num_steps, loss=loss))
 
         try:
-            workshop.compute(node.spec(), report)
+            with contextlib.redirect_stdout(sys.stderr):  # where a worker's prints go too: no part of what is printed
+                workshop.compute(node.spec(), report)
         except CTBenchError:
             raise
         except Exception as error:  # the code of a method is a stranger's: whatever it raises ends the run

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from ctbench.backbone import Backbone
 from ctbench.data.stream import PretrainRecipe
 from ctbench.data.tokens import Blocks
 from ctbench.device import Stopwatch, autocast, isolated, peak_memory_bytes, reset_peak_memory
+from ctbench.errors import BadPlugin
 from ctbench.memory import Tree, num_bytes
 from ctbench.method import Method
 from ctbench.stage import Stage
@@ -175,7 +176,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(recipe, step, stage.num_steps)
         with autocast(recipe.precision, stage.device):
-            terms = self.method.loss(stage, batch)
+            terms = _checked(self.method, self.method.loss(stage, batch))
         total = sum(terms.values(), start=torch.zeros((), device=stage.device))
         total.backward()  # type: ignore[no-untyped-call]  # untyped upstream
         self.method.after_backward(stage)
@@ -259,3 +260,17 @@ class Trainer:
 def _backbones(backbone: Backbone) -> list[Backbone]:
     """Return the LM in training and any other that a method put into it; their passes all count as cost."""
     return [part for part in backbone.modules() if isinstance(part, Backbone)]
+
+
+def _checked(method: Method, terms: Any) -> dict[str, Tensor]:
+    """Return the terms of a loss, or say what is wrong with them in the words of the interface."""
+    wanted = f"{type(method).__name__}.loss must return a dict of scalar tensors by name, such as {{'lm': output.loss}}"
+    if not isinstance(terms, Mapping):
+        raise BadPlugin(f"{wanted}; it returned a {type(terms).__name__}")
+    for name, term in terms.items():
+        if not isinstance(term, Tensor) or term.numel() != 1:
+            found = f"a tensor of shape {list(term.shape)}" if isinstance(term, Tensor) else f"a {type(term).__name__}"
+            raise BadPlugin(f"{wanted}; '{name}' is {found}")
+    if not any(term.requires_grad for term in terms.values()):
+        raise BadPlugin(f"{wanted}; {'no term depends on a weight that trains' if terms else 'it returned no term'}")
+    return dict(terms)

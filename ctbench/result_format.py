@@ -74,12 +74,16 @@ def _diagnose(data: bytes, error: ValidationError) -> str:
     except UnicodeDecodeError as problem:
         return f"corrupt: not UTF-8 (byte {problem.start})"
     except json.JSONDecodeError as problem:
+        if data.strip() and not data.lstrip().startswith(b"{"):
+            return "foreign: no JSON, so no result of ctbench"
         kind = "corrupt" if data.rstrip().endswith(b"}") else "truncated"
         return f"{kind}: not complete JSON (line {problem.lineno}, column {problem.colno})"
     except RecursionError:
         return "foreign: nested too deeply for a result"
     if not isinstance(content, dict) or not isinstance(content.get("schema"), int):
         return "foreign: JSON, but no result of ctbench (it has no schema number)"
+    if not {"matrix", "stream", "method"} & set(content):
+        return "foreign: JSON, but no result of ctbench (it has neither a matrix nor a stream nor a method)"
     if content["schema"] != SCHEMA:
         age = "older" if content["schema"] < SCHEMA else "newer"
         return f"{age}: schema {content['schema']}, this version reads {SCHEMA}; run it again or use another version"

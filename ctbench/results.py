@@ -95,8 +95,13 @@ def read_results(folder: str | Path = "results", *, strict: bool = False) -> Loa
     """
     results: list[Result] = []
     skipped: list[str] = []
+    unreadable: list[str] = []
     with _no_garbage():
-        for path in _json_files(str(folder)):
+        files = _json_files(str(folder), unreadable)
+        if strict and unreadable:
+            raise BadResult(unreadable[0])
+        skipped += unreadable
+        for path in files:
             try:
                 results.append(read_result(path))
             except BadResult as error:
@@ -195,9 +200,15 @@ def check_writable(folder: str | Path) -> None:
         )
 
 
-def _json_files(folder: str) -> list[str]:
+def _json_files(folder: str, unreadable: list[str]) -> list[str]:
+    """Return the JSON files under a folder, and say in `unreadable` which folders could not be looked into."""
+
+    def tell(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            unreadable.append(one_line(f"{error.filename}: cannot be read ({error.strerror})"))
+
     found = []
-    for place, folders, names in os.walk(folder):
+    for place, folders, names in os.walk(folder, onerror=tell):
         folders[:] = sorted(name for name in folders if place != folder or name not in NO_RESULTS)
         found += [os.path.join(place, name) for name in sorted(names) if name.endswith(".json")]  # noqa: PTH118
     return found

@@ -34,13 +34,16 @@ class Store:
 
     Args:
         root: the folder; created on first use.
+        writes: False for one that is only looked into, whether it can be written or not.
 
     Raises:
         BadConfig: the folder cannot be written.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, writes: bool = True) -> None:
         self.root = root
+        if not writes:
+            return
         try:
             root.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -71,14 +71,15 @@ def adaptation() -> str:
     from ctbench.report.numbers import percent
     from ctbench.results import read_results
 
-    lines = ["| stream | domain | majority % | row 0 % | just learned % | LM loss before its stage | and after |"]
-    lines += ["| --- | --- | ---: | ---: | ---: | ---: | ---: |"]
+    lines = ["| stream | domain | metric | row 0 % | just learned % | LM loss before its stage | and after |"]
+    lines += ["| --- | --- | --- | ---: | ---: | ---: | ---: |"]
     means = []
     for stream in REAL:
         runs = [run for run in read_results(ROOT / "results" / stream).results if run.method.name == "naive"]
         scores, losses = (np.mean([getattr(run, name) for run in runs], axis=0) for name in ("matrix", "lm_loss"))
         for task, domain in enumerate(runs[0].stream.domains):
-            shown = percent(runs[0].stream.majority[domain]), percent(scores[0, task]), percent(scores[task + 1, task])
+            metric = runs[0].stream.metric[domain]
+            shown = metric, percent(scores[0, task]), percent(scores[task + 1, task])
             nats = (f"{losses[row, task]:.2f}" for row in (task, task + 1))
             lines.append(f"| {' | '.join((stream, domain, *shown, *nats))} |")
         control = [run.control.scores for run in runs if run.control]

@@ -2,6 +2,9 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
+from ctbench.errors import BadConfig
 from ctbench.estimate import TINY_LAYER_PARAMETERS, estimate, layer_parameters, read_speeds, write_speeds
 from ctbench.graph import Node
 from ctbench.store import Store
@@ -48,6 +51,25 @@ def test_store_is_believed_before_the_bench(tmp_path):
     with store.writing("ab" * 32, {"seconds": 4.0, "tokens": 2, "steps": [1]}):
         pass
     assert seconds(estimate([STAGE], store, speeds=[speed()]))["stage"] == (700 * 2.0, "store")
+
+
+@pytest.mark.parametrize("content", ["{", "[]", ""])
+def test_a_damaged_record_is_left_out(content, tmp_path):
+    store = Store(tmp_path)
+    for letter in "ab":
+        with store.writing(letter * 64, {"seconds": 4.0, "tokens": 2, "steps": [1]}):
+            pass
+    (store.folder("a" * 64) / "record.json").write_text(content, encoding="utf-8")
+    assert seconds(estimate([STAGE], store))["stage"] == (700 * 2.0, "store")
+
+
+def test_a_store_that_is_only_looked_into_is_not_made(tmp_path):
+    store = Store(tmp_path / "new", writes=False)
+    assert seconds(estimate([STAGE], store, speeds=[speed()]))["stage"] == (700 * 0.5, "bench")
+    assert not (tmp_path / "new").exists()
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadConfig, match="cannot be written"):
+        Store(tmp_path / "file" / "store")
 
 
 def test_nothing_measured_is_unknown_and_so_is_another_precision(tmp_path):

@@ -113,6 +113,8 @@ def test_unusable_files_are_named_in_one_line_each(tmp_path: Path) -> None:
         "cut": text[: len(text) // 2],
         "empty": "",
         "foreign": '{"accuracy": 0.5}',
+        "bench": '{"kind": "bench", "schema": 2, "training": []}',
+        "prose": "# A heading",
         "lacking": json.dumps(lacking),
         "latin": b"\xff\xfe{}",
         "list": "[1, 2]",
@@ -131,6 +133,8 @@ def test_unusable_files_are_named_in_one_line_each(tmp_path: Path) -> None:
         "cut": "truncated",
         "empty": "truncated",
         "foreign": "foreign",
+        "bench": "foreign: JSON, but no result of ctbench",
+        "prose": "foreign: no JSON",
         "lacking": "corrupt: matrix: Field required",
         "latin": "not UTF-8",
         "list": "foreign",
@@ -146,6 +150,27 @@ def test_strict_refuses_the_first_unusable_file(tmp_path: Path) -> None:
     (tmp_path / "cut.json").write_text('{"schema": 1,')
     with pytest.raises(BadResult, match=r"cut\.json: truncated"):
         read_results(tmp_path, strict=True)
+
+
+@pytest.mark.parametrize("strict", [False, True])
+def test_a_folder_that_cannot_be_read_is_named(strict: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_fakes(tmp_path, methods=("naive", "replay"), seeds=1)
+    scandir = os.scandir
+
+    def closed(place: str) -> object:
+        if str(place).endswith("naive"):
+            raise PermissionError(13, "Permission denied", str(place))
+        return scandir(place)
+
+    monkeypatch.setattr("os.scandir", closed)
+    if strict:
+        with pytest.raises(BadResult, match=r"naive: cannot be read \(Permission denied\)"):
+            read_results(tmp_path, strict=True)
+        return
+    loaded = read_results(tmp_path)
+    assert [result.method.name for result in loaded.results] == ["replay"]
+    (line,) = loaded.skipped
+    assert line.endswith("naive: cannot be read (Permission denied)")
 
 
 def test_a_file_name_cannot_break_the_line(tmp_path: Path) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib
 import json
+import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,7 +44,8 @@ def command(
     plugin = find_plugin("method", name)
     from ctbench.laws import check_method
 
-    verdicts = check_method(load_class(plugin), name=plugin.name, settings=settings)
+    with contextlib.redirect_stdout(sys.stderr):  # what a method prints is no part of the table
+        verdicts = check_method(load_class(plugin), name=plugin.name, settings=settings)
     holds = all(verdict.holds for verdict in verdicts)
     if as_json:
         laws = [dataclasses.asdict(verdict) for verdict in verdicts]

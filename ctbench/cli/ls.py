@@ -110,10 +110,10 @@ def _runs(results: Path) -> list[dict[str, Any]]:
             "name": result.key[:12],
             "stream": result.stream.name,
             "method": result.method.name,
-            "backbone": result.backbone.name,
             "seed": result.seed,
             "order": result.order,
             "findings": len(result.findings),
+            "backbone": result.backbone.name,
         }
         for result in loaded.results
     ]
@@ -137,11 +137,13 @@ def _print_fitted(rows: list[dict[str, Any]]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for key in rows[0]:
         wraps = key not in ("name", "stream", "method", "backbone", "kind", "seed", "order", "findings")
-        whole = max(len(one_line(row[key])) for row in rows) if key == "name" else None  # it is there to be copied
-        table.add_column(key, no_wrap=not wraps, overflow="fold" if wraps else "ellipsis", min_width=whole)
+        whole = max(len(one_line(row[key])) for row in rows)
+        short = max(len(key), whole) if isinstance(rows[0][key], int) else None
+        least = whole if key in ("name", "paper") else short  # names and papers are there to be copied
+        table.add_column(key, no_wrap=not wraps, overflow="fold" if wraps else "ellipsis", min_width=least)
     for row in rows:
         table.add_row(*(Text(one_line(value)) for value in row.values()))
     Console(highlight=False).print(table)

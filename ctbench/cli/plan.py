@@ -45,7 +45,7 @@ def command(
     from ctbench.job import Job
     from ctbench.store import Store, home
 
-    store, nodes = Store(home() / "store"), []
+    store, nodes = Store(home() / "store", writes=False), []
     for each in read_range(order, "order"):
         job = Job(
             method=method,

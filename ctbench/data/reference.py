@@ -14,6 +14,7 @@ from ctbench.data.config import dataclasses_in
 from ctbench.data.streamfile import StreamFile
 
 Row = tuple[str, str, str, str]
+SOURCE_HELP = "Where it comes from: files of one's own, a data set of the hub, or the stream's `[language]`."
 
 
 def describe_keys() -> list[Row]:
@@ -35,6 +36,9 @@ def _describe(table: type, prefix: str, places: dict[tuple[type, ...], str]) -> 
             continue
         places[inner] = name
         yield name, "tables" if field.name in ("domains", "recipes") else "table", _default(field), help_text
+        if len(inner) > 1:
+            kinds = " or ".join(f'"{_source(choice)}"' for choice in inner)
+            yield f"{name}.source", kinds, "required", f"{SOURCE_HELP} Keys of one kind alone say which."
         for choice in inner:
             tag = f" (source = {_source(choice)})" if len(inner) > 1 else ""
             inside = f"{name}.NAME." if field.name == "recipes" else f"{name}."

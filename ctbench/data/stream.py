@@ -47,6 +47,9 @@ from ctbench.data.settings import FinetuneRecipe, Language, PretrainRecipe
 from ctbench.data.streamfile import StreamFile, apply_settings, changed_keys, overlay
 from ctbench.errors import BadConfig, UnknownName
 
+MAX_NAMED_ORDERS = 1000
+"""Orders below it are looked through for the same permutation, so that equal orders have one number."""
+
 __all__ = [
     "Domain",
     "FilesTask",
@@ -177,9 +180,16 @@ def reorder(stream: Stream, order: int, *, allow_temporal: bool = False) -> Stre
         raise BadConfig(f"order must be 0 (the stream's own) or a positive number, found {order}")
     if stream.kind == "temporal" and not allow_temporal:
         raise BadConfig(f"stream {stream.name} is temporal: its periods have only their own order, 0; found {order}")
-    permutation = make_generator(order, [stream.name], "order").permutation(len(stream.domains))
-    domains = tuple(stream.domains[index] for index in permutation)
-    return dataclasses.replace(stream, domains=domains, order=order)
+    num_domains = len(stream.domains)
+
+    def permutation(number: int) -> tuple[int, ...]:
+        return tuple(make_generator(number, [stream.name], "order").permutation(num_domains).tolist())
+
+    wanted, own = permutation(order), tuple(range(num_domains))
+    if wanted == own:
+        return stream
+    first = next((number for number in range(1, min(order, MAX_NAMED_ORDERS)) if permutation(number) == wanted), order)
+    return dataclasses.replace(stream, domains=tuple(stream.domains[index] for index in wanted), order=first)
 
 
 @dataclass(frozen=True, kw_only=True)

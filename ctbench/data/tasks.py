@@ -111,7 +111,12 @@ def check_task(stream: Stream, domain: Domain) -> tuple[list[Example], list[Exam
                 f"{', '.join(labels)}; if that is meant, name all labels under `labels`"
             )
     if not test:
-        raise BadData(f"{whose}: no test examples")
+        told = (
+            ""
+            if isinstance(domain.task, SyntheticTask) or domain.task.test
+            else ": `test_fraction` left none to set apart"
+        )
+        raise BadData(f"{whose}: no test examples{told}")
     return train, validation, test, labels
 
 

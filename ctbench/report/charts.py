@@ -13,7 +13,7 @@ import numpy as np
 from ctbench.metrics import METRICS
 from ctbench.report import numbers
 from ctbench.report.curves import PANELS, stage_means
-from ctbench.report.groups import Entry
+from ctbench.report.groups import Entry, mean_over_runs
 from ctbench.report.scatters import COST_LABELS, metric_values
 from ctbench.report.style import look
 
@@ -54,7 +54,8 @@ def scale(values: Sequence[float], start: float, end: float, *, least: float = 0
 def anytime_charts(entries: Sequence[Entry]) -> list[str]:
     """Return one SVG for each panel: mean score over seen, unseen and all domains after each stage."""
     means = [
-        np.mean([stage_means(result.matrix) for result in entry.results.values()], axis=0) * 100 for entry in entries
+        mean_over_runs(entry.results, [stage_means(result.matrix) for result in entry.results.values()]) * 100
+        for entry in entries
     ]
     vertical = scale([float(v) for mean in means for v in mean.ravel()], HEIGHT - BOTTOM, TOP)
     num_tasks = entries[0].first.num_tasks
@@ -94,8 +95,8 @@ def scatter_charts(entries: Sequence[Entry], metric: str) -> list[str]:
 def _scatter(
     entries: Sequence[Entry], xs: Sequence[np.ndarray], metric: str, label: str, title: str, is_count: bool
 ) -> str:
-    ys = [float(metric_values(entry, metric).mean()) for entry in entries]
-    means = [float(values.mean()) for values in xs]
+    ys = [float(mean_over_runs(entry.results, metric_values(entry, metric))) for entry in entries]
+    means = [float(mean_over_runs(entry.results, values)) for entry, values in zip(entries, xs, strict=True)]
     show = numbers.count if is_count else (lambda value: f"{value:g}")
     horizontal = scale([*means, *([0.0] if is_count else [])], LEFT, WIDTH - RIGHT, least=0.0 if is_count else 2.0)
     vertical = scale(ys, HEIGHT - BOTTOM, TOP, least=2.0)  # points: a hair's breadth must not look like a gulf

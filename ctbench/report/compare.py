@@ -97,12 +97,17 @@ class Comparison:
         Args:
             form: "table" (plain text of full width), "markdown", "latex", "csv" or "json".
             explain: add the definitions (not for csv and json).
+
+        Raises:
+            UnknownName: for another format.
         """
         if form == "json":
             return json.dumps(self.record(), allow_nan=False, indent=1) + "\n"
         if form == "csv":
             return csv_text(self._rows())
         drawers: dict[str, Callable[[Table], str]] = {"markdown": markdown, "latex": latex, "table": _plain_text}
+        if form not in drawers:
+            raise UnknownName("format", form, [*drawers, "csv", "json"])
         draw = drawers[form]
         tables = self.tables(on_paper=form != "table")
         tables += [explanation(self.question.metrics)] if explain else []

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ctbench.metrics import Array, seen_mask
-from ctbench.report.groups import Entry
+from ctbench.report.groups import Entry, mean_over_runs
 from ctbench.report.heatmaps import order_of, same_order
 from ctbench.report.style import GREY, look
 from ctbench.schema import Result
@@ -42,7 +42,7 @@ def draw_anytime(figure: Figure, entries: Sequence[Entry]) -> None:
         _line(axis, base[panel], "untouched LM, same tasks")
         for index, entry in enumerate(entries):
             curves = np.array([stage_means(result.matrix)[panel] for result in entry.results.values()]) * 100
-            _curve(axis, curves, index, entry.label)
+            _curve(axis, curves, mean_over_runs(entry.results, curves), index, entry.label)
         axis.set_title(name)
         _stages(axis, num_tasks)
     axes[0].set_ylabel("mean score, %")
@@ -68,7 +68,7 @@ def draw_loss(figure: Figure, entries: Sequence[Entry]) -> None:
         axis.axvline(column + 1, color=GREY, linewidth=1, linestyle=(0, (2, 2)))
         for index, entry in enumerate(entries):
             curves = np.array([result.lm_loss[:, column] for result in runs[entry.label]])
-            _curve(axis, curves, index, entry.label)
+            _curve(axis, curves, curves.mean(axis=0), index, entry.label)
         axis.set_title(first.stream.domains[column])
         _stages(axis, num_tasks)
     for axis in axes[:, 0]:
@@ -87,7 +87,7 @@ def draw_training(figure: Figure, entries: Sequence[Entry]) -> None:
         curves = [training_curve(result) for result in entry.results.values()]
         length = min(len(losses) for _, losses, _ in curves)
         steps, _, starts = curves[0]
-        mean = np.mean([losses[:length] for _, losses, _ in curves], axis=0)
+        mean = mean_over_runs(entry.results, [losses[:length] for _, losses, _ in curves])
         shape = look(index)
         every = max(1, length // 12)
         marks: dict[str, Any] = {"marker": shape.marker, "markersize": 5, "markevery": (index % every, every)}
@@ -121,9 +121,9 @@ def training_curve(result: Result) -> tuple[list[float], list[float], list[float
     return steps, losses, starts
 
 
-def _curve(axis: Axes, curves: Array, index: int, label: str) -> None:
-    """Draw the mean of `curves` [N, T+1] with its band."""
-    shape, mean, places = look(index), curves.mean(axis=0), np.arange(curves.shape[1])
+def _curve(axis: Axes, curves: Array, mean: Array, index: int, label: str) -> None:
+    """Draw the mean [T+1] of `curves` [N, T+1] with its band."""
+    shape, places = look(index), np.arange(curves.shape[1])
     axis.plot(places, mean, color=shape.colour, linestyle=shape.dash, marker=shape.marker, label=label)
     if len(curves) > 1:
         spread = curves.std(axis=0, ddof=1)

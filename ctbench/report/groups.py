@@ -46,6 +46,19 @@ class Entry:
         return self.first.method.name
 
 
+def mean_over_runs(runs: Iterable[Run], values: Iterable[Any]) -> Any:
+    """Return the mean over seeds first, then over orders, of one number or array per run; NaN of none.
+
+    Example:
+        >>> float(mean_over_runs([(0, 0), (0, 1), (3, 0)], [1.0, 3.0, 6.0]))
+        4.0
+    """
+    by_order: dict[int, list[Any]] = {}
+    for (order, _), value in zip(runs, values, strict=True):
+        by_order.setdefault(order, []).append(value)
+    return np.mean([np.mean(each, axis=0) for each in by_order.values()], axis=0) if by_order else np.nan
+
+
 @dataclass(frozen=True, kw_only=True)
 class Group:
     """What may share a table: runs of one stream under one protocol.
@@ -115,7 +128,10 @@ def group_results(results: Sequence[Result], choice: Choice) -> tuple[list[Group
     reasons = {id(result): tuple(_hiding_reasons(result, choice)) for result in chosen}
     hidden = Counter(reason for found in reasons.values() for reason in found)
     shown = [result for result in chosen if choice.everything or not reasons[id(result)]]
-    lines = [f"{count} runs hidden ({reason}); --all shows them" for reason, count in sorted(hidden.items())]
+    lines = [
+        f"{count} run{'s' * (count > 1)} hidden ({reason}); --all shows them"
+        for reason, count in sorted(hidden.items())
+    ]
     return list(_groups(shown)), [] if choice.everything else lines
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from ctbench.errors import BadConfig, UnknownName
 from ctbench.findings import find_across, known_findings
 from ctbench.metrics import compute, get_metric
-from ctbench.report.groups import UNREGISTERED_MARK, Entry, Group, Run
+from ctbench.report.groups import UNREGISTERED_MARK, Entry, Group, Run, mean_over_runs
 from ctbench.report.numbers import percent
 from ctbench.statistics import Interval, PairedTest, Spread, mean_interval, paired_tests, ranks, standings, tell_apart
 
@@ -181,10 +181,7 @@ def _score(entry: Entry, metric: str, question: Question) -> Score:
     if is_partial:
         values = {run: compute(metric, result.matrix, partial=True) for run, result in entry.results.items()}
         values = {run: value for run, value in values.items() if not math.isnan(value)}
-    by_order: dict[int, list[float]] = {}
-    for (order, _), value in values.items():
-        by_order.setdefault(order, []).append(value)
-    mean = float(np.mean([np.mean(each) for each in by_order.values()])) if values else math.nan
+    mean = float(mean_over_runs(values, values.values()))
     usable = [] if math.isnan(mean) else list(values.values())
     interval = mean_interval(usable, confidence=question.confidence)
     return Score(values=values, mean=mean, interval=interval, is_partial=is_partial and bool(values))

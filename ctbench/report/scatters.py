@@ -11,7 +11,7 @@ import numpy as np
 
 from ctbench.errors import MissingResult
 from ctbench.metrics import get_metric
-from ctbench.report.groups import Entry
+from ctbench.report.groups import Entry, mean_over_runs
 from ctbench.report.leaderboard import COSTS
 from ctbench.report.style import GREY, look
 
@@ -94,7 +94,7 @@ def _points(axis: Axes, entries: Sequence[Entry], horizontal: Sequence[Any], met
     places = []
     for index, (entry, xs) in enumerate(zip(entries, horizontal, strict=True)):
         ys = metric_values(entry, metric)
-        x, y = float(xs.mean()), float(ys.mean())
+        x, y = (float(mean_over_runs(entry.results, values)) for values in (xs, ys))
         if math.isnan(x) or math.isnan(y):
             continue
         spread = (float(xs.std(ddof=1)), float(ys.std(ddof=1))) if len(xs) > 1 else (0.0, 0.0)

@@ -67,7 +67,7 @@ def matrix_table(result: Result) -> Table:
         rows.append((Cell(text=name), *cells))
     references: tuple[tuple[str, Sequence[float | None]], ...] = (
         ("control", result.control.scores if result.control else ()),
-        ("majority class", [result.stream.majority.get(domain) for domain in result.stream.domains]),
+        (_majority_name(result), [result.stream.majority.get(domain) for domain in result.stream.domains]),
         ("Bayes", [result.stream.bayes.get(domain) for domain in result.stream.domains] if result.stream.bayes else ()),
     )
     for name, scores in references:
@@ -79,6 +79,12 @@ def matrix_table(result: Result) -> Table:
     over = f"mean over {num_seeds} fine-tuning seeds" if num_seeds > 1 else "one fine-tuning seed"
     notes = [f"score in %, {over}: [domain just learned], (domain not seen yet)", *notes]
     return Table(title=headline(result), columns=("row", *result.stream.domains), rows=tuple(rows), notes=tuple(notes))
+
+
+def _majority_name(result: Result) -> str:
+    """Name the row of the most frequent class: its accuracy, whatever the metric of the scores above."""
+    is_accuracy = set(result.stream.metric.values()) <= {"accuracy", "micro_f1"}
+    return "majority class" if is_accuracy else "majority, accuracy"
 
 
 def _matrix_cell(row: int, column: int, value: float, *, has_stages: bool) -> Cell:
@@ -188,5 +194,7 @@ def provenance_table(result: Result) -> Table:
     record |= {"protocol": result.protocol, "data digest": result.stream.digest[:16]}
     record |= {"backbone digest": result.backbone.digest[:16]}
     rows = [(Cell(text=key.replace("_", " ")), Cell(text=str(value))) for key, value in record.items()]
-    note = f"make it again: {command_line(result)}"
-    return Table(title="Provenance", columns=("", "value"), rows=tuple(rows), left=("value",), notes=(note,))
+    notes = [f"make it again: {command_line(result)}"]
+    if not (result.method.registered and result.stream.registered and result.backbone.name == "tiny"):
+        notes.append("files and folders of one's own are named without their place: put it before their names")
+    return Table(title="Provenance", columns=("", "value"), rows=tuple(rows), left=("value",), notes=tuple(notes))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ import numpy as np
 
 from ctbench.metrics import Array, compute, is_joint
 from ctbench.report import numbers
-from ctbench.report.groups import Entry, Group
+from ctbench.report.groups import Entry, Group, Run, mean_over_runs
 from ctbench.report.leaderboard import Question
 from ctbench.report.tables import Cell, Table
 from ctbench.report.views import PARTIAL_MARK, group_record
@@ -61,10 +61,12 @@ BLOCKS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """One number of a transfer table: its interval over runs, and whether runs without the number were left out."""
+    """One number of a transfer table: its mean over seeds, then over orders, and its interval over runs."""
 
+    mean: float
     interval: Interval
     is_partial: bool = False
+    """Whether runs without the number were left out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,19 +96,19 @@ def transfers(group: Group, question: Question) -> list[Transfer]:
 
 
 def _line(entry: Entry, group: Group, block: Block, question: Question) -> Line:
-    values: dict[str, list[float]] = {domain: [] for domain in group.domains}
-    totals: list[float] = []
-    partial_totals: list[float] = []
-    for result in entry.results.values():
+    values: dict[str, dict[Run, float]] = {domain: {} for domain in group.domains}
+    totals: dict[Run, float] = {}
+    partial_totals: dict[Run, float] = {}
+    for run, result in entry.results.items():
         # The first domain of a run has no forward transfer, the last one no backward transfer: nothing is missing there.
         is_defined = ~np.isnan(block.function(np.zeros_like(result.matrix)))
         if is_joint(result.matrix) or not is_defined.any():
             continue
         changes = block.function(result.matrix)
         for domain, change in zip(np.array(result.stream.domains)[is_defined], changes[is_defined], strict=True):
-            values.setdefault(str(domain), []).append(float(change))
-        totals.append(_total(block, result.matrix, partial=False))
-        partial_totals.append(_total(block, result.matrix, partial=True))
+            values.setdefault(str(domain), {})[run] = float(change)
+        totals[run] = _total(block, result.matrix, partial=False)
+        partial_totals[run] = _total(block, result.matrix, partial=True)
     return Line(
         entry=entry,
         domains=tuple(_change(values[domain], values[domain], question) for domain in group.domains),
@@ -122,12 +124,14 @@ def _total(block: Block, matrix: Array, *, partial: bool) -> float:
     return float(kept.mean()) if kept.size else math.nan
 
 
-def _change(values: list[float], partial_values: list[float], question: Question) -> Change:
+def _change(values: Mapping[Run, float], partial_values: Mapping[Run, float], question: Question) -> Change:
     """Return the mean over runs; where a run lacks the number it is refused, unless partial means are asked for."""
-    is_missing = any(math.isnan(value) for value in values)
-    usable = values if not is_missing else partial_values if question.partial else []
-    interval = mean_interval(usable, confidence=question.confidence)
-    return Change(interval=interval, is_partial=is_missing and interval.n > 0)
+    is_missing = any(math.isnan(value) for value in values.values())
+    usable = values if not is_missing else partial_values if question.partial else {}
+    usable = {run: value for run, value in usable.items() if not math.isnan(value)}
+    interval = mean_interval(list(usable.values()), confidence=question.confidence)
+    mean = float(mean_over_runs(usable, usable.values()))
+    return Change(mean=mean, interval=interval, is_partial=is_missing and interval.n > 0)
 
 
 def transfer_table(transfer: Transfer) -> Table:
@@ -158,7 +162,7 @@ def _cell(change: Change, n: int) -> Cell:
         return Cell(text=numbers.DASH)
     spread = "" if math.isnan(found.deviation) else f" ± {numbers.percent(found.deviation)}"
     fewer = "" if found.n == n else f" (n = {found.n})"
-    return Cell(text=(PARTIAL_MARK if change.is_partial else "") + numbers.points(found.mean) + spread + fewer)
+    return Cell(text=(PARTIAL_MARK if change.is_partial else "") + numbers.points(change.mean) + spread + fewer)
 
 
 def transfer_record(transfer: Transfer) -> dict[str, Any]:
@@ -182,7 +186,7 @@ def transfer_record(transfer: Transfer) -> dict[str, Any]:
 
 def _record(change: Change) -> dict[str, Any]:
     found = change.interval
-    limits = {"mean": found.mean, "deviation": found.deviation, "low": found.low, "high": found.high}
+    limits = {"mean": change.mean, "deviation": found.deviation, "low": found.low, "high": found.high}
     limits_or_none = {name: None if math.isnan(value) else value for name, value in limits.items()}
     return {**limits_or_none, "n": found.n, "is_partial": change.is_partial}
 
@@ -199,5 +203,5 @@ def transfer_rows(found: list[Transfer]) -> list[list[object]]:
             for name, change in named:
                 i = change.interval
                 head = [first.stream.name, first.protocol, each.block.name, line.entry.label, name]
-                rows.append([*head, i.mean, i.deviation, i.low, i.high, i.n, change.is_partial])
+                rows.append([*head, change.mean, i.deviation, i.low, i.high, i.n, change.is_partial])
     return rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from small_streams import write_method
+from small_streams import write_method, write_stream
 
 from ctbench.cli import main
 from ctbench.cli.check import kind_of
@@ -36,6 +36,49 @@ def test_dishonest_file_gives_one_line_and_exit_code_1(tmp_path, capsys):
     broken = [law for law in report["laws"] if law["holds"] is not True]
     assert [law["law"] for law in broken] == ["honesty"]
     assert broken[0]["line"].startswith("adapt gives another LM when it is told task 'domain-2'")
+
+
+TALKS = """
+def loss(self, stage, batch):
+    print("hello from loss")
+    return {"lm": stage.backbone(batch).loss}
+"""
+
+
+def test_what_a_method_prints_is_no_part_of_the_answer(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CTBENCH_HOME", str(tmp_path / "home"))
+    path = str(write_method(tmp_path, TALKS))
+    write_stream(tmp_path)
+    for args in (["check", path, "--json"], ["run", "-m", path, "-s", "small.toml", "--workers", "0", "--json"]):
+        assert main(args) == 0
+        captured = capsys.readouterr()
+        json.loads(captured.out)
+        assert "hello from loss" in captured.err
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        ("output.loss", "it returned a Tensor"),
+        ("{}", "it returned no term"),
+        ("None", "it returned a NoneType"),
+        ("{'lm': 0.5}", "'lm' is a float"),
+        ("{'lm': output.loss.expand(2)}", "'lm' is a tensor of shape [2]"),
+        ("{'lm': output.loss.detach()}", "no term depends on a weight that trains"),
+    ],
+)
+def test_a_loss_of_another_kind_is_told_in_the_words_of_the_interface(answer, words, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    body = f"\ndef loss(self, stage, batch):\n    output = stage.backbone(batch)\n    return {answer}\n"
+    path = str(write_method(tmp_path, body))
+    write_stream(tmp_path)
+    assert main(["run", "-m", path, "-s", "small.toml", "--workers", "0"]) == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("ctbench:")]
+    assert "loss must return a dict of scalar tensors" in line
+    assert words in line
+    assert main(["check", path]) == 1
+    assert words in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from fake_results import fake_record, fake_result, with_matrix, write_fakes
 
 from ctbench.cli import main
 from ctbench.findings import find
+from ctbench.report.summary import matrix_table, provenance_table
 from ctbench.result_format import result_from
 from ctbench.results import write_result
 
@@ -135,7 +136,7 @@ def test_hidden_runs_are_told_on_standard_error(call: Call, filled: Path) -> Non
     write_result(fake_result("naive", changed={"pretrain.lr": 1.0}, protocol="1" * 16), filled)
     code, out, err = call("compare")
     assert code == 0
-    assert err == "1 runs hidden (not comparable: pretrain.lr was set); --all shows them\n"
+    assert err == "1 run hidden (not comparable: pretrain.lr was set); --all shows them\n"
     assert "pretrain.lr" not in out
     code, out, err = call("compare --all")
     assert err == ""
@@ -186,6 +187,15 @@ def test_show_holds_everything_about_a_run(call: Call, filled: Path) -> None:
         "make it again: ctbench run --method naive --stream domain --model tiny --seed 7 --control",
     ):
         assert text in out, text
+
+
+def test_show_says_what_it_cannot_name_and_which_score_the_majority_has() -> None:
+    record = fake_record("mine", registered=False)
+    assert "put it before their names" in "".join(provenance_table(result_from(record)).notes)
+    assert "majority class" in str(matrix_table(result_from(record)).rows)
+    record["stream"]["metric"] = dict.fromkeys(record["stream"]["metric"], "macro_f1")
+    assert "majority, accuracy" in str(matrix_table(result_from(record)).rows)
+    assert "put it before" not in "".join(provenance_table(fake_result()).notes)
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])

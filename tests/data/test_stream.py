@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from pathlib import Path
@@ -213,6 +214,19 @@ def test_orders_are_permutations_and_time_keeps_its_order():
     with pytest.raises(BadConfig, match="temporal"):
         reorder(temporal, 1)
     assert reorder(temporal, 1, allow_temporal=True).order == 1
+
+
+def test_equal_orders_have_one_number():
+    stream = load_stream(BENCHMARKS / "domain.toml", registered=True)
+    two = dataclasses.replace(stream, domains=stream.domains[:2])
+    found = [reorder(two, order) for order in range(30)]
+    orders = {each.names: {other.order for other in found if other.names == each.names} for each in found}
+    assert len(orders) == 2
+    assert all(len(numbers) == 1 for numbers in orders.values())
+    assert orders[two.names] == {0}
+    (swapped,) = orders[two.names[::-1]]
+    assert found[swapped].names == two.names[::-1]
+    assert all(each.names == two.names for each in found[:swapped])
 
 
 def test_reading_a_stream_imports_nothing_heavy():

@@ -85,7 +85,7 @@ def test_the_page_says_what_is_hidden_and_what_is_partial() -> None:
     record["matrix"][2][0] = None
     results = [*RESULTS[3:], result_from(record), fake_result("other", changed={"pretrain.lr": 1}, protocol="1" * 16)]
     page = render_report(compare(results))
-    assert "1 runs hidden (not comparable: pretrain.lr was set)" in page
+    assert "1 run hidden (not comparable: pretrain.lr was set)" in page
     assert "≈" not in page
     assert "≈ " in render_report(compare(results, partial=True))
 

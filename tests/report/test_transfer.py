@@ -54,6 +54,19 @@ def test_tables_hold_means_deviations_and_n() -> None:
     assert found.tables()[2].columns[-1] == "BWT"
 
 
+def test_total_is_the_mean_of_the_leaderboard_also_with_unequal_orders() -> None:
+    records = [fake_record(seed=seed, order=order) for seed, order in [(0, 0), (1, 0), (0, 3)]]
+    results = [result_from(record) for record in records]
+    for kind, metric in ((1, "FWT_all"), (2, "BWT")):
+        plain = [result.metrics[metric] for result in results]
+        mean = (np.mean(plain[:2]) + plain[2]) / 2
+        assert abs(mean - np.mean(plain)) > 1e-4  # else the test would tell nothing
+        record = compare(results, view="transfer").record()["tables"][kind]
+        assert record["rows"][0]["total"]["mean"] == pytest.approx(mean)
+        (board,) = compare(results, metric=metric).boards
+        assert board.rows[0].scores[metric].mean == pytest.approx(mean)
+
+
 def test_means_over_incomplete_sets_are_refused_unless_partial() -> None:
     results = [hand(0), hand(1, hole=(2, 0)), hand(2, hole=(1, 1))]
     refused = compare(results, view="transfer")
