@@ -105,8 +105,7 @@ def _launch_here(todo: Sequence[Node], store: Store, cache: Path, listen: Listen
             listen(Event(what="progress", node=node, step=step, num_steps=num_steps, loss=loss))
 
         try:
-            with contextlib.redirect_stdout(sys.stderr):  # where a worker's prints go too: no part of what is printed
-                workshop.compute(node.spec(), report)
+            workshop.compute(node.spec(), report)
         except CTBenchError:
             raise
         except Exception as error:  # the code of a method is a stranger's: whatever it raises ends the run

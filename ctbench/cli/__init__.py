@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import sys
@@ -12,6 +13,7 @@ import typer
 from typer.core import TyperGroup
 from typer.exceptions import TyperException
 
+from ctbench.cli.answer import answer_apart
 from ctbench.errors import CTBenchError, RunFailed, UnknownName, one_line
 
 COMMANDS: Final = {
@@ -84,7 +86,8 @@ def main(args: Sequence[str] | None = None) -> int:
         for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
             os.environ.setdefault(name, "1")
     try:
-        code = int(typer.main.get_command(_APP)(given, prog_name="ctbench", standalone_mode=False) or 0)
+        with answer_apart() if "--json" in given and "--help" not in given else contextlib.nullcontext():
+            code = int(typer.main.get_command(_APP)(given, prog_name="ctbench", standalone_mode=False) or 0)
         sys.stdout.flush()
         return _stopped(given) if code == INTERRUPTED else code  # typer turns an interrupt into this code
     except (KeyboardInterrupt, typer.Abort):

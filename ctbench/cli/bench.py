@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from ctbench.cli.answer import print_answer
 from ctbench.cli.options import JsonOption
 from ctbench.errors import BadConfig
 
@@ -70,7 +71,7 @@ def command(
         keep(document, home=home(), path=output)
         found = tables(document)
     if as_json:
-        print(json.dumps(document))
+        print_answer(json.dumps(document))
         return
     from ctbench.report.console import print_tables
 

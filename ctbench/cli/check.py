@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import importlib
 import json
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from ctbench.cli.answer import print_answer
 from ctbench.cli.options import JsonOption, read_settings
 from ctbench.errors import BadConfig, UnknownName
 from ctbench.plugins import find_plugin, find_plugins, get_stream, load_class
@@ -44,12 +43,11 @@ def command(
     plugin = find_plugin("method", name)
     from ctbench.laws import check_method
 
-    with contextlib.redirect_stdout(sys.stderr):  # what a method prints is no part of the table
-        verdicts = check_method(load_class(plugin), name=plugin.name, settings=settings)
+    verdicts = check_method(load_class(plugin), name=plugin.name, settings=settings)
     holds = all(verdict.holds for verdict in verdicts)
     if as_json:
         laws = [dataclasses.asdict(verdict) for verdict in verdicts]
-        print(json.dumps({"method": plugin.name, "holds": holds, "laws": laws}))
+        print_answer(json.dumps({"method": plugin.name, "holds": holds, "laws": laws}))
     else:
         _show(verdicts)
     if not holds:

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from ctbench.cli.answer import print_answer
 from ctbench.cli.options import JsonOption, ResultsOption
 from ctbench.errors import UnknownName
 
@@ -56,7 +57,7 @@ def command(
     for line in (*(f"skipped {line}" for line in comparison.skipped), *comparison.hidden):
         print(line, file=sys.stderr)
     if form != "table":
-        print(comparison.render(form, explain=explain), end="")
+        print_answer(comparison.render(form, explain=explain).removesuffix("\n"))
         return
     from ctbench.report.console import print_tables
 

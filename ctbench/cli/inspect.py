@@ -7,6 +7,7 @@ import json
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from ctbench.cli.answer import print_answer
 from ctbench.data.inspect import show_source
 from ctbench.report.numbers import DASH
 from ctbench.report.tables import Cell, Table
@@ -20,7 +21,7 @@ MAX_SHOWN_LABELS = 6
 def show_inspection(inspection: StreamInspection, *, as_json: bool) -> None:
     """Print what was found in a stream's data: one JSON document, or tables and the list of problems."""
     if as_json:
-        print(json.dumps(dataclasses.asdict(inspection), allow_nan=False))
+        print_answer(json.dumps(dataclasses.asdict(inspection), allow_nan=False))
         return
     from ctbench.report.console import print_tables
 

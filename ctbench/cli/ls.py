@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import typer
 
+from ctbench.cli.answer import print_answer
 from ctbench.cli.options import JsonOption, ResultsOption
 from ctbench.errors import BadConfig, UnknownName, one_line
 from ctbench.plugins import describe_method, find_plugin, find_plugins
@@ -47,7 +48,7 @@ def command(
     else:
         rows = listers[what]()
     if as_json:
-        print(json.dumps(rows, allow_nan=False))
+        print_answer(json.dumps(rows, allow_nan=False))
     else:
         _print(rows)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from ctbench.cli.answer import print_answer
 from ctbench.cli.options import (
     ControlOption,
     JsonOption,
@@ -66,7 +67,7 @@ def command(
 
     rows = estimate({node.key: node for node in nodes}.values(), store, speeds=read_speeds(home()))
     if as_json:
-        print(json.dumps(rows))
+        print_answer(json.dumps(rows))
     else:
         _print(rows)
 

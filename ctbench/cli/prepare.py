@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from ctbench.cli.answer import print_answer
 from ctbench.cli.options import JsonOption
 
 
@@ -26,11 +27,11 @@ def command(
     found = get_stream(stream)
     if folder is None:
         text = found.obtain.strip() or f"stream {found.name} says nothing about where its data comes from"
-        print(json.dumps({"stream": found.name, "obtain": text}) if as_json else text)
+        print_answer(json.dumps({"stream": found.name, "obtain": text}) if as_json else text)
         return
     prepared = prepare_stream(found, folder)
     if as_json:
-        print(json.dumps({"stream": found.name, **dataclasses.asdict(prepared), "folder": str(prepared.folder)}))
+        print_answer(json.dumps({"stream": found.name, **dataclasses.asdict(prepared), "folder": str(prepared.folder)}))
         return
     print(f"{len(prepared.files)} files of stream {found.name} lie in {prepared.folder}")
     print(f"{prepared.checked} of them have the number of records and the digest they should have")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
+from ctbench.cli.answer import print_answer
 from ctbench.cli.options import (
     ControlOption,
     JsonOption,
@@ -73,8 +73,7 @@ def command(
         from ctbench.result_format import to_record
 
         records = [to_record(result) for result in found]
-        json.dump(records[0] if len(records) == 1 else records, sys.stdout, allow_nan=False)
-        print()
+        print_answer(json.dumps(records[0] if len(records) == 1 else records, allow_nan=False))
         return
     from ctbench.cli.show import show
 

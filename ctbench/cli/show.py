@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from ctbench.cli.answer import print_answer
 from ctbench.cli.options import JsonOption, ResultsOption
 from ctbench.errors import BadConfig, MissingResult
 from ctbench.schema import Result
@@ -24,7 +25,7 @@ def command(
         from ctbench.results import to_text
 
         texts = [to_text(result).rstrip() for result in found]
-        print(texts[0] if len(texts) == 1 else "[\n" + ",\n".join(texts) + "\n]")
+        print_answer(texts[0] if len(texts) == 1 else "[\n" + ",\n".join(texts) + "\n]")
         return
     for result in found:
         show(result, explain=explain)

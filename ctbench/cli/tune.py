@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from ctbench.cli.answer import print_answer
 from ctbench.cli.options import (
     JsonOption,
     ModelOption,
@@ -80,8 +80,7 @@ def command(
         )
     if as_json:
         records = [tuning.record() for tuning in found]
-        json.dump(records[0] if len(records) == 1 else records, sys.stdout, allow_nan=False)
-        print()
+        print_answer(json.dumps(records[0] if len(records) == 1 else records, allow_nan=False))
         return
     from ctbench.report.console import print_tables
     from ctbench.tuning.table import trial_table

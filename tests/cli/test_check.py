@@ -39,6 +39,10 @@ def test_dishonest_file_gives_one_line_and_exit_code_1(tmp_path, capsys):
 
 
 TALKS = """
+print("hello from the import")
+def plan(self, stream):
+    print("hello from plan")
+    return super().plan(stream)
 def loss(self, stage, batch):
     print("hello from loss")
     return {"lm": stage.backbone(batch).loss}
@@ -50,11 +54,23 @@ def test_what_a_method_prints_is_no_part_of_the_answer(tmp_path, capsys, monkeyp
     monkeypatch.setenv("CTBENCH_HOME", str(tmp_path / "home"))
     path = str(write_method(tmp_path, TALKS))
     write_stream(tmp_path)
-    for args in (["check", path, "--json"], ["run", "-m", path, "-s", "small.toml", "--workers", "0", "--json"]):
-        assert main(args) == 0
+    calls = (
+        ["check", path],
+        ["plan", "-m", path, "-s", "small.toml"],
+        ["run", "-m", path, "-s", "small.toml", "--workers", "0"],
+    )
+    places = ("the import", "plan", "loss"), ("plan",), ("plan", "loss")
+    for args, expected in zip(calls, places, strict=True):
+        assert main([*args, "--json"]) == 0
         captured = capsys.readouterr()
         json.loads(captured.out)
-        assert "hello from loss" in captured.err
+        for place in expected:
+            assert f"hello from {place}" in captured.err
+
+
+def test_help_is_printed_also_beside_json(capsys):
+    assert main(["ls", "--json", "--help"]) == 0
+    assert "--json" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
