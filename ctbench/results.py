@@ -72,7 +72,7 @@ class Loaded:
 
     Args:
         results: the runs, ordered by the paths of their files.
-        skipped: one line for each JSON file that could not be used.
+        skipped: one line for each JSON file that could not be used, and for each folder that could not be read.
     """
 
     results: tuple[Result, ...]
@@ -94,13 +94,10 @@ def read_results(folder: str | Path = "results", *, strict: bool = False) -> Loa
         ()
     """
     results: list[Result] = []
-    skipped: list[str] = []
-    unreadable: list[str] = []
+    files, skipped = _json_files(str(folder))
+    if strict and skipped:
+        raise BadResult(skipped[0])
     with _no_garbage():
-        files = _json_files(str(folder), unreadable)
-        if strict and unreadable:
-            raise BadResult(unreadable[0])
-        skipped += unreadable
         for path in files:
             try:
                 results.append(read_result(path))
@@ -200,18 +197,19 @@ def check_writable(folder: str | Path) -> None:
         )
 
 
-def _json_files(folder: str, unreadable: list[str]) -> list[str]:
-    """Return the JSON files under a folder, and say in `unreadable` which folders could not be looked into."""
+def _json_files(folder: str) -> tuple[list[str], list[str]]:
+    """Return the JSON files under a folder, and one line for each folder that could not be looked into."""
+    found: list[str] = []
+    unreadable: list[str] = []
 
     def tell(error: OSError) -> None:
         if not isinstance(error, FileNotFoundError):
             unreadable.append(one_line(f"{error.filename}: cannot be read ({error.strerror})"))
 
-    found = []
     for place, folders, names in os.walk(folder, onerror=tell):
         folders[:] = sorted(name for name in folders if place != folder or name not in NO_RESULTS)
         found += [os.path.join(place, name) for name in sorted(names) if name.endswith(".json")]  # noqa: PTH118
-    return found
+    return found, unreadable
 
 
 @contextlib.contextmanager

@@ -218,7 +218,7 @@ def measure_cells(
         say: told about every round.
     """
     sides = plan_cell_sides(precisions, workers)
-    count = workers + pairs * per_worker * sum(side.workers or 0 for side in sides if side.precision == precisions[0])
+    count = workers + pairs * per_worker * sum({workers, 1})
     nodes = {kind: write_cells(work, folder / kind, precision=kind, count=count) for kind in precisions}
     times: dict[CellSide, list[float]] = {side: [] for side in sides}
     with warm_workers(workers, folder) as pool:

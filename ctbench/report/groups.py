@@ -59,6 +59,15 @@ def mean_over_runs(runs: Iterable[Run], values: Iterable[Any]) -> Any:
     return np.mean([np.mean(each, axis=0) for each in by_order.values()], axis=0) if by_order else np.nan
 
 
+def order_notes(entries: Iterable[Entry]) -> Iterator[str]:
+    """Say how means are made where runs have several orders."""
+    runs = [list(entry.results) for entry in entries]
+    if len({order for each in runs for order, _ in each}) > 1:
+        yield "several orders of the domains: means over seeds first, then over orders"
+        if any(len(set(Counter(order for order, _ in each).values())) > 1 for each in runs):
+            yield "orders with unequal numbers of seeds: deviations and intervals weigh every run alike"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Group:
     """What may share a table: runs of one stream under one protocol.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -12,7 +11,7 @@ import numpy as np
 from ctbench.errors import BadConfig, UnknownName
 from ctbench.findings import find_across, known_findings
 from ctbench.metrics import compute, get_metric
-from ctbench.report.groups import UNREGISTERED_MARK, Entry, Group, Run, mean_over_runs
+from ctbench.report.groups import UNREGISTERED_MARK, Entry, Group, Run, mean_over_runs, order_notes
 from ctbench.report.numbers import percent
 from ctbench.statistics import Interval, PairedTest, Spread, mean_interval, paired_tests, ranks, standings, tell_apart
 
@@ -264,10 +263,7 @@ def differences(first: Score, second: Score) -> list[float]:
 
 def _notes(group: Group, rows: Sequence[Row]) -> Iterable[str]:
     yield from group.notes
-    if len({order for row in rows for order, _ in row.entry.results}) > 1:
-        yield "several orders of the domains: means over seeds first, then over orders"
-        if any(len(set(Counter(order for order, _ in row.entry.results).values())) > 1 for row in rows):
-            yield "orders with unequal numbers of seeds: deviations and intervals weigh every run alike"
+    yield from order_notes(row.entry for row in rows)
     runs = {row.entry.label: set(row.entry.results) for row in rows}
     if len({frozenset(each) for each in runs.values()}) > 1:
         most = set.union(*runs.values())

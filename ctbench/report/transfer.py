@@ -11,7 +11,7 @@ import numpy as np
 
 from ctbench.metrics import Array, compute, is_joint
 from ctbench.report import numbers
-from ctbench.report.groups import Entry, Group, Run, mean_over_runs
+from ctbench.report.groups import Entry, Group, Run, mean_over_runs, order_notes
 from ctbench.report.leaderboard import Question
 from ctbench.report.tables import Cell, Table
 from ctbench.report.views import PARTIAL_MARK, group_record
@@ -152,6 +152,7 @@ def transfer_table(transfer: Transfer) -> Table:
             "points, mean ± standard deviation over n runs; R[0] is the fine-tuned untouched LM; "
             f"{numbers.DASH}: not defined for this domain or plan, or refused because a cell is missing",
             *marked,
+            *order_notes(line.entry for line in transfer.lines),
         ),
     )
 

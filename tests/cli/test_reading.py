@@ -244,16 +244,8 @@ def test_reading_results_imports_neither_torch_nor_pandas(filled: Path) -> None:
 def test_tables_fit_into_a_narrow_terminal(filled: Path) -> None:
     """In a real pseudo-terminal: nothing is wider than it, nothing is cut, and NO_COLOR is heeded."""
     width = 60
-    shown = {}
-    for colour in ("", "1"):
-        master, slave = pty.openpty()
-        environment = {**os.environ, "COLUMNS": str(width), "TERM": "xterm", "NO_COLOR": colour}
-        command = [sys.executable, "-m", "ctbench", "compare", "--against", "naive"]
-        process = subprocess.Popen(command, cwd=filled.parent, env=environment, stdout=slave, stderr=slave)
-        os.close(slave)
-        shown[colour] = b"".join(iter(lambda master=master: read(master), b"")).decode()
-        assert process.wait() == 0
-        os.close(master)
+    words = ("compare", "--against", "naive")
+    shown = {colour: on_terminal(*words, width=width, colour=colour, folder=filled.parent) for colour in ("", "1")}
     assert "\x1b[1m" in shown[""]
     plain = shown["1"].replace("\r", "")
     assert "\x1b[3" not in plain
@@ -261,6 +253,33 @@ def test_tables_fit_into_a_narrow_terminal(filled: Path) -> None:
     assert max(map(len, plain.splitlines())) <= width
     for text in ("won/tied/lost", "forgetting ↓", "stores text", "p (Holm)"):
         assert text in plain
+
+
+@pytest.mark.parametrize(
+    ("what", "whole"), [("runs", ("seed", "order", "findings")), ("methods", ("arXiv:1902.00751",))]
+)
+def test_lists_keep_numbers_and_papers_whole_in_a_narrow_terminal(what: str, whole: tuple[str], filled: Path) -> None:
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", on_terminal("ls", what, width=60, colour="1", folder=filled.parent))
+    assert max(len(line.strip("\r")) for line in plain.splitlines()) <= 60
+    for text in whole:
+        assert text in plain
+    if what == "runs":
+        heads, _, *rows = (line.split() for line in plain.splitlines() if line.strip())
+        for row in rows:
+            assert len(row) == len(heads)
+
+
+def on_terminal(*words: str, width: int, colour: str, folder: Path) -> str:
+    """Return what a command prints on a real pseudo-terminal, and make sure that it succeeds."""
+    master, slave = pty.openpty()
+    environment = {**os.environ, "COLUMNS": str(width), "TERM": "xterm", "NO_COLOR": colour}
+    command = [sys.executable, "-m", "ctbench", *words]
+    process = subprocess.Popen(command, cwd=folder, env=environment, stdout=slave, stderr=slave)
+    os.close(slave)
+    shown = b"".join(iter(lambda: read(master), b"")).decode()
+    assert process.wait() == 0
+    os.close(master)
+    return shown
 
 
 def read(master: int) -> bytes:

@@ -44,6 +44,15 @@ def test_label_that_training_never_shows_is_refused(stream, folder, tokenizer):
         encode_task(stream, stream.domain("phone"), tokenizer, max_length=10)
 
 
+def test_a_fraction_that_sets_nothing_apart_is_named(stream, folder, tokenizer):
+    (folder / "train.jsonl").write_text("\n".join(json.dumps({"text": "x", "label": label}) for label in "+-"))
+    phone = stream.domain("phone")
+    together = dataclasses.replace(phone, task=dataclasses.replace(phone.task, test=None))
+    with pytest.raises(BadData, match=r"no test examples: `test_fraction` left none to set apart"):
+        encode_task(stream, together, tokenizer, max_length=10)
+    assert encode_task(stream, phone, tokenizer, max_length=10).test.targets.size  # with a file of its own it is fine
+
+
 def test_majority_is_the_score_of_the_most_frequent_training_label(stream, folder, tokenizer):
     def write(name, labels):
         (folder / name).write_text("\n".join(json.dumps({"text": "x", "label": label}) for label in labels))

@@ -57,6 +57,9 @@ def test_tables_hold_means_deviations_and_n() -> None:
 def test_total_is_the_mean_of_the_leaderboard_also_with_unequal_orders() -> None:
     records = [fake_record(seed=seed, order=order) for seed, order in [(0, 0), (1, 0), (0, 3)]]
     results = [result_from(record) for record in records]
+    told = "orders with unequal numbers of seeds"
+    assert told in "".join(compare(results, view="transfer").tables()[0].notes)
+    assert told not in "".join(compare(results[:2], view="transfer").tables()[0].notes)
     for kind, metric in ((1, "FWT_all"), (2, "BWT")):
         plain = [result.metrics[metric] for result in results]
         mean = (np.mean(plain[:2]) + plain[2]) / 2
