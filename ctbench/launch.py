@@ -185,15 +185,7 @@ class _Pool:
         return 1
 
     def _start(self, index: int) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "ctbench.worker", str(self.store.root), str(self.cache)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-            env=worker_environment(),
-            process_group=0,  # an interrupt at the terminal is for this process, which stops its workers
-        )
+        process = start_serving("ctbench.worker", str(self.store.root), str(self.cache))
 
         def read() -> None:
             assert process.stdout is not None
@@ -222,6 +214,19 @@ class _Pool:
                 process.wait()
         for reader in self.readers:
             reader.join(timeout=10)
+
+
+def start_serving(module: str, *args: str) -> subprocess.Popen[str]:
+    """Start a module that reads requests from its standard input and answers on its standard output, as lines."""
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *args],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        encoding="utf-8",
+        env=worker_environment(),
+        process_group=0,  # an interrupt at the terminal is for this process, which stops what it started
+    )
 
 
 def worker_environment() -> dict[str, str]:

@@ -25,7 +25,7 @@ from ctbench.errors import RunFailed
 from ctbench.expand import Expander
 from ctbench.graph import Node
 from ctbench.job import Job
-from ctbench.launch import worker_environment
+from ctbench.launch import start_serving, worker_environment
 
 NUM_CLASSES: Final = 4
 SHORTEST: Final = 10
@@ -135,16 +135,7 @@ def warm_workers(count: int, folder: Path) -> Iterator[list[subprocess.Popen[str
     workers = []
     try:
         for _ in range(count):
-            workers.append(
-                subprocess.Popen(
-                    [sys.executable, "-m", "ctbench.worker", str(folder / "store"), str(folder / "corpora")],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    text=True,
-                    encoding="utf-8",
-                    env=worker_environment(),
-                )
-            )
+            workers.append(start_serving("ctbench.worker", str(folder / "store"), str(folder / "corpora")))
         yield workers
     finally:
         for worker in workers:

@@ -12,14 +12,13 @@ import contextlib
 import gc
 import json
 import os
-import subprocess
 import sys
 import traceback
 from collections.abc import Iterator
 from typing import Any
 
 from ctbench.errors import CTBenchError, RunFailed
-from ctbench.launch import worker_environment
+from ctbench.launch import start_serving
 
 
 class SideProcess:
@@ -30,14 +29,7 @@ class SideProcess:
     """
 
     def __init__(self, kind: str) -> None:
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "ctbench.bench.side", kind],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            encoding="utf-8",
-            env=worker_environment(),
-        )
+        self._process = start_serving("ctbench.bench.side", kind)
 
     def ask(self, request: dict[str, Any]) -> dict[str, Any]:
         """Return the reading for a request.
@@ -56,7 +48,8 @@ class SideProcess:
         return reply
 
     def close(self) -> None:
-        """End the side's process."""
+        """End the side's process, also in the middle of a request: it keeps nothing."""
+        self._process.terminate()
         assert self._process.stdin is not None and self._process.stdout is not None
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()

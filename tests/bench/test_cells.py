@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from micro_bench import MICRO, WORK
 
-from ctbench.bench.cells import CellWork, measure_cells, plan_cell_sides, summarise_cells, write_cells
+from ctbench.bench.cells import CellWork, measure_cells, plan_cell_sides, summarise_cells, warm_workers, write_cells
 from ctbench.bench.loops import as_request
 from ctbench.bench.side import SideProcess
 from ctbench.errors import RunFailed
@@ -61,6 +64,23 @@ def test_both_sides_of_cells_are_in_the_precision_asked_for(precision, tmp_path)
     nodes = write_cells(CELL, tmp_path / "here", precision=precision, count=3)
     assert [node.identity["precision"] for node in nodes] == [precision] * 3
     assert json.loads((tmp_path / "here" / "trainer.json").read_text())["precision"] == precision
+
+
+def test_an_interrupt_at_the_terminal_does_not_reach_warm_workers(tmp_path):
+    with warm_workers(1, tmp_path) as (worker,):
+        assert os.getpgid(worker.pid) != os.getpgrp()
+    assert worker.returncode == 0
+
+
+def test_side_process_that_is_closed_in_the_middle_of_a_request_ends(tmp_path):
+    side = SideProcess("engine")
+    long = as_request("engine", dataclasses.replace(WORK, steps=10_000_000))
+    with ThreadPoolExecutor() as pool:
+        asked = pool.submit(side.ask, long)
+        time.sleep(0.1)
+        side.close()
+        with pytest.raises((RunFailed, ValueError)):  # ValueError: its pipe was closed under the reader
+            asked.result()
 
 
 def test_side_process_reports_a_failure_and_goes_on():
