@@ -41,7 +41,7 @@ def run(
         order: order of the domains, or several; 0 is the stream's own, others are permutations.
         reorder_periods: let `order` permute periods of time too.
         set: settings to change by key, such as {"pretrain.tokens": 1e6, "method.agree_weight": 3.0}.
-        precision: "fp32", "bf16" or "auto" in all loops; None for the recipe's own.
+        precision: "fp32", "bf16" or "auto" in stages and cells (not in the base of `tiny`); None for the recipe's own.
         results: folder of result files.
         workers: worker processes; 0 computes in this process, None picks what suits the machine.
         control: also score the base trained on for as long on general text.

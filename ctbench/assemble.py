@@ -15,9 +15,9 @@ from ctbench.findings import find
 from ctbench.graph import plain
 from ctbench.job import Run
 from ctbench.plan import BASE
-from ctbench.plugins import describe_method
 from ctbench.provenance import provenance
 from ctbench.results import Result, result_from, slug
+from ctbench.source import describe_method
 from ctbench.store import Store
 
 

@@ -224,12 +224,6 @@ class Backbone(nn.Module):
         """
         copy_into(unique_tensors(self), state, self.name)
 
-    def snapshot(self) -> Backbone:
-        """Return an independent frozen copy in evaluation mode (a teacher)."""
-        clone = copy.deepcopy(self)
-        clone.requires_grad_(False)
-        return clone.eval()
-
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         memo[id(self.tokenizer)] = self.tokenizer  # read only, and slow to copy
         clone = self.__class__.__new__(self.__class__)

@@ -11,6 +11,15 @@ from typing import Any
 from ctbench.errors import BadConfig, BadData
 
 _WANTED = ["config.json", "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "*.model", "*.safetensors*"]
+USUAL_TOKENS = {
+    "mask_token": ("[MASK]", "<mask>"),
+    "pad_token": ("[PAD]", "<pad>"),
+    "unk_token": ("[UNK]", "<unk>"),
+    "cls_token": ("[CLS]", "<s>"),
+    "sep_token": ("[SEP]", "</s>"),
+    "eos_token": ("</s>", "<|endoftext|>"),
+}
+"""Special tokens by their names in transformers; of those that a checkpoint leaves open, the first that exists."""
 _VOLATILE = {"transformers_version", "_name_or_path", "name_or_path", "torch_dtype", "dtype", "use_cache"}
 
 
@@ -53,7 +62,7 @@ def find_checkpoint(name: str, *, revision: str | None = None, online: bool = Fa
 
 
 def backbone_digest(name: str, *, revision: str | None = None, online: bool = False) -> str:
-    """Return the SHA-256 over weights, configuration and tokenizer of a checkpoint.
+    """Return the SHA-256 over weights, configuration and tokenizer of a checkpoint, its special tokens included.
 
     File names, paths and keys of the configuration that do not change a number do not enter.
 
@@ -65,6 +74,8 @@ def backbone_digest(name: str, *, revision: str | None = None, online: bool = Fa
     total = hashlib.sha256()
     kept = {key: value for key, value in _config(folder, name).items() if key not in _VOLATILE}
     total.update(json.dumps(kept, sort_keys=True).encode())
+    if unusual := _unusual_tokens(folder):
+        total.update(json.dumps(unusual, sort_keys=True).encode())
     for path in [*_tokenizer_files(folder), *_weight_files(folder)]:
         with path.open("rb") as file:
             total.update(hashlib.file_digest(file, "sha256").digest())
@@ -88,6 +99,21 @@ def _config(folder: Path, name: str) -> dict[str, Any]:
     if not isinstance(config, dict):
         raise BadConfig(f"config.json of model '{name}' is no JSON object")
     return config
+
+
+def _unusual_tokens(folder: Path) -> dict[str, str]:
+    """Return the special tokens that a checkpoint names beside its tokenizer.json, but for those it would get anyway."""
+    found: dict[str, str] = {}
+    for name in ("special_tokens_map.json", "tokenizer_config.json"):
+        try:
+            told = json.loads((folder / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue  # not there, or for the tokenizer's loading to refuse
+        for key, value in told.items() if isinstance(told, dict) else ():
+            token = value.get("content") if isinstance(value, dict) else value
+            if key.endswith("_token") and isinstance(token, str):
+                found[key] = token
+    return {key: token for key, token in found.items() if token != USUAL_TOKENS.get(key, ("",))[0]}
 
 
 def _weight_files(folder: Path) -> list[Path]:

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ctbench.backbone import Backbone
+from ctbench.data.schema import GENERAL
 from ctbench.data.sources import read_texts
 from ctbench.data.stream import PretrainRecipe, Stream, reorder
 from ctbench.data.tasks import TaskData, encode_task
@@ -26,16 +27,12 @@ from ctbench.loading import load_backbone, load_saved, save_backbone
 from ctbench.memory import Tree, num_bytes
 from ctbench.method import Method, configure
 from ctbench.partial import load_progress, save_progress
-from ctbench.plugins import find_plugin, get_stream, load_class, source_digest
+from ctbench.plugins import find_plugin, get_stream, load_class
 from ctbench.pretrain import Report, Trainer
 from ctbench.randomness import seed_from
+from ctbench.source import source_digest
 from ctbench.store import Store, load_weights, save_weights
 from ctbench.tiny import build_tiny
-
-BASE_SEED = 0
-"""The base belongs to the stream and its language, not to a run: its seed is always this one."""
-GENERAL = "general"
-"""Scope of the generators and name of the corpus of general text."""
 
 Spec = Mapping[str, Any]
 
@@ -55,7 +52,7 @@ class Workshop:
         self.cache = cache
         self.save_seconds = save_seconds
         self._streams: dict[str, Stream] = {}
-        self._bases: dict[str, tuple[Backbone, dict[str, Tensor]]] = {}
+        self._bases: dict[tuple[str, str], tuple[Backbone, dict[str, Tensor]]] = {}
         self._corpora: dict[tuple[str, str], Corpus] = {}
         self._tasks: dict[tuple[str, str], TaskData] = {}
         self._methods: dict[str, Method] = {}
@@ -84,9 +81,9 @@ class Workshop:
     def _compute_base(self, spec: Spec, report: Report | None) -> None:
         stream = self._stream(spec["how"])
         assert stream.general is not None and stream.recipe.base is not None
-        texts = read_texts(stream, stream.general, domain=None)
+        texts, seed = read_texts(stream, stream.general, domain=None), spec["identity"]["seed"]
         with isolated(threads=1):
-            backbone = build_tiny(texts, seed=seed_from(BASE_SEED, [GENERAL], "weights") >> 1)
+            backbone = build_tiny(texts, seed=seed_from(seed, [GENERAL], "weights") >> 1)
         recipe = _with_precision(stream.recipe.base, spec)
         blocks = {GENERAL: self._blocks(stream, GENERAL, backbone, recipe.length, held_out=False)}
         trainer = Trainer(
@@ -96,7 +93,7 @@ class Workshop:
             blocks=blocks,
             recipe=recipe,
             num_steps=recipe.num_steps,
-            seed=BASE_SEED,
+            seed=seed,
             load_teacher=lambda: copy.deepcopy(backbone),
         )
         record = self._train(trainer, spec, report)
@@ -210,13 +207,14 @@ class Workshop:
 
     def _base(self, how: Spec) -> tuple[Backbone, dict[str, Tensor]]:
         """Return the untouched LM, to be copied and never to be trained, with its state."""
-        key = how["base"] or how["model"]
+        objective = self._stream(how).recipe.pretrain.objective
+        key = how["base"] or how["model"], objective
         if key not in self._bases:
             self._bases.clear()
             if how["base"] is not None:
                 backbone = load_saved(self.store.folder(how["base"]))
             else:
-                backbone = load_backbone(how["model"], online=how["online"])
+                backbone = load_backbone(how["model"], online=how["online"], objective=objective)
             self._bases[key] = backbone, backbone.state()
         return self._bases[key]
 

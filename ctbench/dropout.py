@@ -16,14 +16,13 @@ _BITS = {torch.float32: torch.int32, torch.bfloat16: torch.int16, torch.float16:
 class DropoutSource:
     """Draw dropout masks from one numpy SFC64 generator.
 
-    One object serves a whole backbone. The engine reseeds it at the start of a stage or cell and keeps its state in
-    checkpoints, so a resumed stage draws the masks that the uninterrupted one would have drawn.
+    One object serves a whole backbone. The engine reseeds it at the start of every update and of every cell, so a
+    resumed stage draws the masks that the uninterrupted one would have drawn.
 
     Example:
         >>> source = DropoutSource(3)
-        >>> state = source.state()
         >>> first = source.keep((4, 8), 0.5, torch.float32)
-        >>> source.load_state(state)
+        >>> source.reseed(3)
         >>> torch.equal(source.keep((4, 8), 0.5, torch.float32), first)
         True
     """
@@ -34,21 +33,6 @@ class DropoutSource:
     def reseed(self, seed: int) -> None:
         """Start again from `seed` (any non-negative integer)."""
         self._generator = np.random.Generator(np.random.SFC64(seed))
-
-    def state(self) -> dict[str, Any]:
-        """Return the generator's state as plain integers, ready for JSON."""
-        state = dict(self._generator.bit_generator.state)
-        words = [int(word) for word in state["state"]["state"]]
-        return {"words": words, "has_uint32": int(state["has_uint32"]), "uinteger": int(state["uinteger"])}
-
-    def load_state(self, state: dict[str, Any]) -> None:
-        """Continue from what `state` returned."""
-        self._generator.bit_generator.state = {
-            "bit_generator": "SFC64",
-            "state": {"state": np.array(state["words"], dtype=np.uint64)},
-            "has_uint32": state["has_uint32"],
-            "uinteger": state["uinteger"],
-        }
 
     def keep(self, shape: tuple[int, ...], p: float, dtype: torch.dtype) -> Tensor:
         """Return a mask of bits: all ones with probability 1 - p (in steps of 2^-16), else all zeros.

@@ -9,6 +9,7 @@ from functools import cached_property
 from typing import Any
 
 from ctbench.checkpoint import backbone_digest, model_type
+from ctbench.data.schema import GENERAL
 from ctbench.data.sources import fingerprint, task_fingerprint
 from ctbench.data.stream import PretrainRecipe, reorder
 from ctbench.errors import BadConfig
@@ -17,8 +18,10 @@ from ctbench.graph import Node, digest, plain
 from ctbench.job import Job, Run
 from ctbench.method import configure
 from ctbench.plan import BASE, Plan
-from ctbench.plugins import find_plugin, get_stream, load_class, source_digest
+from ctbench.plugins import find_plugin, get_stream, load_class
 from ctbench.precision import resolve_precision
+from ctbench.randomness import seed_from
+from ctbench.source import source_digest
 
 TINY = "tiny"
 """The one backbone that is made here: from the stream's general text."""
@@ -61,6 +64,7 @@ class Expander:
             "online": job.online,
             "base": None,
         }
+        self._check_objective()
         self.base = self._base() if self.model == TINY else None
         if self.base is not None:
             self.how["base"] = self.base.key
@@ -79,6 +83,13 @@ class Expander:
         if type(self.method).needs_parts and self.model != TINY:
             family = model_type(self.model, online=self.job.online)
             require_family(family, purpose=f"method {self.plugin.name}")
+
+    def _check_objective(self) -> None:
+        """Refuse causal training of tiny, an encoder; other models are asked when they are loaded."""
+        recipe = self.stream.recipe
+        for table, part in (("pretrain", recipe.pretrain), ("base", recipe.base)):
+            if self.model == TINY and part is not None and part.objective == "clm":
+                raise BadConfig(f"{table}.objective is 'clm', and tiny is a masked LM; name a decoder with --model")
 
     @cached_property
     def data_digest(self) -> str:
@@ -145,10 +156,10 @@ class Expander:
         if self.stream.general is None:
             raise BadConfig(f"stream {self.stream.name} has no general text (key `general`), which --control trains on")
         names = self.stream.names
-        plan = Plan(stages=(("general",),), parents=(BASE,), cells=((BASE,) * len(names), (1,) * len(names)))
-        return self._expand(
-            plan, {"name": "", "version": 1, "digest": "", "settings": {}}, {**self.how, "method": None}, seed
-        )
+        plan = Plan(stages=((GENERAL,),), parents=(BASE,), cells=((BASE,) * len(names), (1,) * len(names)))
+        nobody = {"name": "", "version": 1, "digest": "", "settings": {}}
+        # A seed of its own: the base drew from the same text under `BASE_SEED`, which seed 0 would draw from again.
+        return self._expand(plan, nobody, {**self.how, "method": None}, seed_from(seed, [GENERAL], "control"))
 
     # Nodes
 
@@ -269,7 +280,7 @@ class Expander:
         return {} if parents else {"backbone": self.backbone}
 
     def _text(self, name: str) -> str:
-        if name == "general" and name not in self.stream.names:
+        if name == GENERAL and name not in self.stream.names:
             assert self.stream.general is not None
             return fingerprint(self.stream, self.stream.general, domain=None)
         domain = self.stream.domain(name)

@@ -53,7 +53,7 @@ class Run:
         stages: the plan's stages in order.
         losses: held-out LM losses by source (stage number, `BASE`).
         cells: cells by (source, domain, fine-tuning seed); rows share them.
-        control: what belongs to the control: "stage", "loss" and (domain, fine-tuning seed) cells.
+        control: the run of the control, whose plan has one stage on general text; None if it was not asked for.
     """
 
     job: Job

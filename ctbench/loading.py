@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ctbench.checkpoint import backbone_digest, find_checkpoint
+from ctbench.checkpoint import USUAL_TOKENS, backbone_digest, find_checkpoint
 from ctbench.errors import BadConfig, BadData
 
 if TYPE_CHECKING:
@@ -18,14 +18,6 @@ __all__ = ["backbone_digest", "find_checkpoint", "load_backbone", "load_saved", 
 
 Objective = Literal["mlm", "clm"]
 
-_USUAL_TOKENS = {
-    "mask_token": ("[MASK]", "<mask>"),
-    "pad_token": ("[PAD]", "<pad>"),
-    "unk_token": ("[UNK]", "<unk>"),
-    "cls_token": ("[CLS]", "<s>"),
-    "sep_token": ("[SEP]", "</s>"),
-    "eos_token": ("</s>", "<|endoftext|>"),
-}
 _HEAD_SEED = 20231013
 
 
@@ -198,7 +190,7 @@ def _load_tokenizer(folder: Path, name: str) -> Any:
         reason = str(error).strip().splitlines()[0]
         raise BadData(f"the tokenizer of model '{name}' cannot be read: {reason}; it needs a tokenizer.json") from None
     vocabulary = tokenizer.get_vocab()
-    for attribute, usual in _USUAL_TOKENS.items():
+    for attribute, usual in USUAL_TOKENS.items():
         known = [token for token in usual if token in vocabulary]
         if getattr(tokenizer, attribute) is None and known:
             setattr(tokenizer, attribute, known[0])

@@ -7,7 +7,6 @@ use. Built-in plug-ins go the same way as third-party ones.
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import importlib
 import importlib.util
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ctbench.errors import BadPlugin, UnknownName
+from ctbench.source import describe_method, method_class, parse_method
 
 if TYPE_CHECKING:
     from ctbench.data.stream import Stream
@@ -115,123 +115,6 @@ def find_plugin(kind: str, name: str) -> Plugin:
     return plugins[name]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Field:
-    """A hyper-parameter as the source of a method declares it."""
-
-    name: str
-    default: str
-    help: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Description:
-    """What the source of a method says of itself, read without importing it."""
-
-    name: str
-    summary: str
-    docstring: str
-    paper: str
-    traits: Mapping[str, bool]
-    fields: tuple[Field, ...]
-    registered: bool
-
-
-def describe_method(plugin: Plugin) -> Description:
-    """Read a method's docstring, paper, traits and hyper-parameters from its syntax tree.
-
-    Raises:
-        BadPlugin: the file cannot be parsed, or holds no single public class that derives from Method.
-    """
-    tree = _parse(plugin)
-    body = _method_class(plugin, tree).body
-    docstring = ast.get_docstring(tree) or ""
-    fields = tuple(
-        Field(name=node.target.id, default=_default(node.value), help=_following_docstring(body, index))
-        for index, node in enumerate(body)
-        if isinstance(node, ast.AnnAssign)
-        and isinstance(node.target, ast.Name)
-        and node.value is not None
-        and "ClassVar" not in ast.unparse(node.annotation)
-    )
-    constants = {
-        target.id: node.value
-        for node in body
-        if isinstance(node, (ast.Assign, ast.AnnAssign)) and node.value is not None
-        for target in (node.targets if isinstance(node, ast.Assign) else [node.target])
-        if isinstance(target, ast.Name)
-    }
-    paper, traits = constants.get("paper"), constants.get("traits")
-    return Description(
-        name=plugin.name,
-        summary=docstring.partition("\n")[0].rstrip("."),
-        docstring=docstring,
-        paper=str(paper.value) if isinstance(paper, ast.Constant) else "",
-        traits={
-            keyword.arg: bool(keyword.value.value)
-            for keyword in (traits.keywords if isinstance(traits, ast.Call) else [])
-            if keyword.arg and isinstance(keyword.value, ast.Constant)
-        },
-        fields=fields,
-        registered=plugin.registered,
-    )
-
-
-def _parse(plugin: Plugin) -> ast.Module:
-    try:
-        return ast.parse(plugin.path.read_text(encoding="utf-8"))
-    except (SyntaxError, UnicodeDecodeError) as error:
-        said = f"line {error.lineno}: {error.msg}" if isinstance(error, SyntaxError) else "not UTF-8"
-        raise BadPlugin(f"method '{plugin.name}' cannot be read ({plugin.path.name}, {said})") from error
-
-
-def _method_class(plugin: Plugin, tree: ast.Module) -> ast.ClassDef:
-    classes = [
-        node
-        for node in tree.body
-        if isinstance(node, ast.ClassDef)
-        and not node.name.startswith("_")
-        and any(ast.unparse(base).split(".")[-1] == "Method" for base in node.bases)
-    ]
-    if len(classes) != 1:
-        raise BadPlugin(
-            f"method '{plugin.name}' ({plugin.path.name}) has {len(classes)} public classes derived from ctbench.Method; "
-            "exactly one is wanted"
-        )
-    return classes[0]
-
-
-def _default(value: ast.expr) -> str:
-    if isinstance(value, ast.Call) and value.args:
-        value = value.args[0]
-    return ast.unparse(value)
-
-
-def _following_docstring(body: list[ast.stmt], index: int) -> str:
-    after = body[index + 1] if index + 1 < len(body) else None
-    if isinstance(after, ast.Expr) and isinstance(after.value, ast.Constant) and isinstance(after.value.value, str):
-        return " ".join(after.value.value.split())
-    return ""
-
-
-def source_digest(plugin: Plugin) -> str:
-    """Return the SHA-256 of a method's syntax tree: what decides whether its nodes are stale.
-
-    Docstrings do not enter it, nor do the ranges to tune over (`tune=` of a declared field), which no number depends on.
-    """
-    tree = _parse(plugin)
-    for node in ast.walk(tree):
-        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
-            node.body = [
-                statement
-                for statement in node.body
-                if not (isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant))
-            ]
-        if isinstance(node, ast.AnnAssign) and isinstance(node.value, ast.Call):
-            node.value.keywords = [keyword for keyword in node.value.keywords if keyword.arg != "tune"]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
-
-
 def load_class(plugin: Plugin) -> type[Method]:
     """Import a method and return its class.
 
@@ -240,7 +123,7 @@ def load_class(plugin: Plugin) -> type[Method]:
     """
     from ctbench.method import Method
 
-    name = _method_class(plugin, _parse(plugin)).name
+    name = method_class(plugin, parse_method(plugin)).name
     try:
         module = importlib.import_module(plugin.module) if plugin.module else _import_file(plugin)
     except BadPlugin:

@@ -72,7 +72,7 @@ def sign_flip_p(differences: Sequence[float] | Array) -> float:
 
 @lru_cache(maxsize=8)
 def _flips(n: int) -> Array:
-    """Return rows [F, n] of signs: every pattern that keeps the first sign (the rest mirror them), or random ones."""
+    """Return rows [F, n] of signs: every pattern that keeps the last sign (the rest mirror them), or random ones."""
     if n > MAX_EXACT:
         ones = np.random.default_rng(n).integers(0, 2, size=(NUM_FLIPS, n))
     else:

@@ -96,6 +96,7 @@ def _unchanged_weights(result: Result) -> Iterator[str]:
 
 
 def _not_learned(result: Result) -> Iterator[str]:
+    """Compare with the stage before, and with the untouched LM where no cell of the domain fine-tunes that stage."""
     loss = result.lm_loss.tolist()
     columns = {domain: column for column, domain in enumerate(result.stream.domains)}
     for number, (domains, parent) in enumerate(zip(result.plan.stages, result.plan.parents, strict=True), start=1):
@@ -104,14 +105,14 @@ def _not_learned(result: Result) -> Iterator[str]:
             if column is None:
                 continue
             after = _row_of(result, number, column)
-            before = 0 if parent == BASE else _row_of(result, int(parent) + 1, column)
-            if after is not None and before is not None and loss[after][column] >= loss[before][column]:
+            before = 0 if parent == BASE else _row_of(result, int(parent) + 1, column) or 0
+            if after is not None and loss[after][column] >= loss[before][column]:
                 change = f"{loss[before][column]:.3f} -> {loss[after][column]:.3f}"
                 yield f"stage {number} did not lower the held-out LM loss of its own domain {domain} ({change})"
 
 
 def _row_of(result: Result, source: int, column: int) -> int | None:
-    """Return the first row whose cell in `column` fine-tunes stage `source`, else the row after that stage."""
+    """Return the first row whose cell in `column` fine-tunes stage `source`; None where no row does."""
     rows = [row for row, cells in enumerate(result.plan.cells) if cells[column] == source]
     return rows[0] if rows else None
 

@@ -60,10 +60,10 @@ class Store:
     def has(self, key: str) -> bool:
         """Return whether the node of a key is complete; one whose record was damaged is not, and is computed again."""
         try:
-            self.record(key)
+            record: object = self.record(key)
         except (OSError, ValueError):
             return False
-        return True
+        return isinstance(record, dict) and bool(record)
 
     def record(self, key: str) -> dict[str, Any]:
         """Return the record of a complete node."""

@@ -120,7 +120,7 @@ def take_importance(total: Units | None, gate_values: Units) -> Units:
 
 
 def normalise(importance: Units) -> Units:
-    """Return importance in [0, 1): |tanh(z)| of the z-score within each layer (DAS, equation 5).
+    """Return importance in [0, 1]: |tanh(z)| of the z-score within each layer (DAS, equation 5).
 
     Units without any gradient (cut off) stay at exactly 0, which the formula alone would not give.
     """

@@ -27,7 +27,8 @@ _BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL
 
 def methods() -> str:
     """Return the table of methods, read from their files."""
-    from ctbench.plugins import describe_method, find_plugins
+    from ctbench.plugins import find_plugins
+    from ctbench.source import describe_method
 
     lines = ["| method | what it does | paper | traits |", "| --- | --- | --- | --- |"]
     for plugin in find_plugins("method").values():

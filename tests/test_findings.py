@@ -126,6 +126,16 @@ def test_a_domain_that_was_not_learned_is_flagged_in_other_plans(shape: str) -> 
     assert "of its own domain kitchen" in message(record, "not-learned")
 
 
+def test_a_domain_is_compared_with_row_0_where_its_column_lacks_the_stage_before() -> None:
+    record = fake_record(shape="separate")
+    record["plan"]["parents"] = ["BASE", *range(len(record["plan"]["stages"]) - 1)]
+    assert "not-learned" not in codes(record)
+    for row, cells in enumerate(record["plan"]["cells"]):
+        if cells[1] != "BASE":
+            record["lm_loss"][row][1] = record["lm_loss"][0][1] + 1.0
+    assert "stage 2 did not lower" in message(record, "not-learned")
+
+
 def test_cells_no_better_than_the_majority_class_are_flagged() -> None:
     matrix = np.array(fake_record()["matrix"])
     matrix[2, 3] = 0.13

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import json
 
 import pytest
 import torch
@@ -49,14 +48,11 @@ def test_strided_input_is_dropped_like_a_plain_one():
     assert torch.equal(strided, drop(x.transpose(0, 2).contiguous(), 0.5, DropoutSource(2)))
 
 
-def test_source_repeats_from_its_seed_and_from_its_state():
+def test_source_repeats_from_its_seed():
     source = DropoutSource(3)
     first = source.keep((7, 3), 0.5, torch.float32)
-    state = json.loads(json.dumps(source.state()))
     second = source.keep((7, 3), 0.5, torch.float32)
-    other = DropoutSource(4)
-    other.load_state(state)
-    assert torch.equal(other.keep((7, 3), 0.5, torch.float32), second)
+    assert torch.equal(DropoutSource(3).keep((7, 3), 0.5, torch.float32), first)
     source.reseed(3)
     assert torch.equal(source.keep((7, 3), 0.5, torch.float32), first)
     assert not torch.equal(first, second)

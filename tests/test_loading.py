@@ -163,6 +163,27 @@ def test_digest_depends_on_contents_only(checkpoint, tmp_path):
     assert backbone_digest(str(checkpoint("roberta"))) != digest
 
 
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "special_tokens_map.json"])
+def test_digest_depends_on_special_tokens_but_not_on_those_that_any_checkpoint_gets(checkpoint, tmp_path, name):
+    folder = tmp_path / "copy"
+    shutil.copytree(checkpoint("gpt2"), folder)
+    for other in ("tokenizer_config.json", "special_tokens_map.json"):
+        (folder / other).unlink(missing_ok=True)
+    digest = backbone_digest(str(folder))
+    vocabulary = load_backbone(str(folder)).tokenizer.get_vocab()
+    word = next(token for token in vocabulary if token not in ("[UNK]", "<|endoftext|>"))
+
+    def with_tokens(**tokens):
+        (folder / name).write_text(json.dumps({"model_max_length": 8} | tokens))
+        return backbone_digest(str(folder))
+
+    assert with_tokens() == with_tokens(unk_token="[UNK]") == with_tokens(unk_token={"content": "[UNK]"}) == digest
+    changed = with_tokens(eos_token=word)
+    assert changed != digest
+    assert with_tokens(eos_token={"__type": "AddedToken", "content": word, "lstrip": False}) == changed
+    assert load_backbone(str(folder)).tokenizer.eos_token == word
+
+
 def test_digest_needs_neither_torch_nor_transformers(checkpoint):
     code = (
         "import sys; from ctbench.checkpoint import backbone_digest;"

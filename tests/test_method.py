@@ -5,7 +5,8 @@ from small_streams import write_method
 
 from ctbench.errors import BadConfig, BadPlugin, UnknownName
 from ctbench.method import Method, configure, hyper
-from ctbench.plugins import describe_method, find_plugin, find_plugins, get_method, source_digest
+from ctbench.plugins import find_plugin, find_plugins, get_method
+from ctbench.source import describe_method, source_digest
 
 
 class Sample(Method):
@@ -93,6 +94,17 @@ def test_digest_ignores_the_range_to_tune_over_but_no_other_argument(tmp_path):
 
     assert digest(", tune=(1.0, 2.0)") == digest(", tune=(3.0,)") == digest("")
     assert digest(", low=0.0, tune=(1.0, 2.0)") != digest(", tune=(1.0, 2.0)")
+
+
+def test_digest_is_the_same_under_every_python(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text(
+        "from ctbench import Method\n\n\nclass Mine(Method):\n    def begin(self, stage) -> None:\n        pass\n"
+    )
+    assert (
+        source_digest(find_plugin("method", str(path)))
+        == "5b650e330a40d9c90777ed0009c049dd5f0449756f79800c56da76f6872d60e0"
+    )
 
 
 @pytest.mark.parametrize("body", ["def f(:", "x: int = nothing"])

@@ -12,7 +12,8 @@ from ctbench.data.sources import read_texts
 from ctbench.data.tasks import check_task
 from ctbench.errors import BadConfig
 from ctbench.new import new_method, new_package, new_stream
-from ctbench.plugins import describe_method, find_plugin, get_method, get_stream
+from ctbench.plugins import find_plugin, get_method, get_stream
+from ctbench.source import describe_method
 
 
 def test_written_method_loads_under_its_name(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from small_streams import spec_of, write_method, write_stream
 
 from ctbench.compute import Workshop
-from ctbench.errors import RunFailed
+from ctbench.errors import BadConfig, RunFailed
 from ctbench.launch import missing
 from ctbench.partial import load_progress
 from ctbench.result_format import to_record
@@ -65,6 +65,21 @@ def test_run_gives_matrix_losses_metrics_and_cost(place):
     assert len(result.cells) == 3 * 2 * 2
     assert result.not_comparable == ("stream small is not registered",)
     assert said[0].startswith("new: ")
+
+
+def test_control_draws_anew_from_the_text_of_the_base():
+    runs = [spec_of("domain", seed=seed, control=True) for seed in range(3)]
+    drawn = {run.control.stages[0].identity["seed"] for run in runs}
+    assert len(drawn) == 3
+    assert runs[0].base.identity["seed"] not in drawn
+
+
+def test_objective_that_does_not_fit_the_model_is_refused(place, checkpoint):
+    for table in ("pretrain", "base"):
+        with pytest.raises(BadConfig, match=rf"{table}\.objective is 'clm', and tiny is a masked LM"):
+            spec_of("domain", settings={f"{table}.objective": "clm"})
+    with pytest.raises(BadConfig, match="objective 'mlm' does not fit model"):
+        go(place, model=str(checkpoint("gpt2")), settings={"pretrain.objective": "mlm"})
 
 
 def test_stage_lowers_the_loss_of_its_domain(place):

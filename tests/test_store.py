@@ -37,7 +37,7 @@ def test_leftovers_of_a_killed_process_are_swept(tmp_path):
     assert not stale.exists()
 
 
-@pytest.mark.parametrize("damage", ["", '{"x": ', None])
+@pytest.mark.parametrize("damage", ["", '{"x": ', "{}", "[1]", None])
 def test_node_whose_record_was_damaged_is_computed_again(tmp_path, damage):
     store = Store(tmp_path)
     with store.writing(KEY, {"x": 1}) as folder:

@@ -13,7 +13,8 @@ import typer
 from ctbench.cli.answer import print_answer
 from ctbench.cli.options import JsonOption, ResultsOption
 from ctbench.errors import BadConfig, UnknownName, one_line
-from ctbench.plugins import describe_method, find_plugin, find_plugins
+from ctbench.plugins import find_plugin, find_plugins
+from ctbench.source import describe_method
 
 MODELS = [
     {"name": "tiny", "objective": "mlm", "summary": "2 layers of 128, made from the stream's general text, offline"},

@@ -34,7 +34,7 @@ ControlOption = Annotated[
     bool, typer.Option("--control", help="Also score the base trained on for as long on general text.")
 ]
 PrecisionOption = Annotated[
-    str | None, typer.Option(help="Arithmetic of all loops: fp32, bf16 or auto. Default: the recipe's own.")
+    str | None, typer.Option(help="Arithmetic of stages and cells: fp32, bf16 or auto. Default: the recipe's own.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
 

@@ -77,7 +77,8 @@ def _print(rows: list[dict[str, Any]]) -> None:
         seconds = "unknown" if row["seconds"] is None else f"about {row['seconds']:.0f} s on one worker"
         if row["source"] == "bench":
             seconds += ", judged by a bench of this machine"
+        nodes = "node, " if row["total"] == 1 else "nodes,"
         print(
-            f"{PLURALS[row['kind']]:6} {row['total']:4} nodes, {row['cached']:4} cached, {row['missing']:4} missing: "
+            f"{PLURALS[row['kind']]:6} {row['total']:4} {nodes} {row['cached']:4} cached, {row['missing']:4} missing: "
             f"{row['tokens']:,} tokens, {seconds}"
         )

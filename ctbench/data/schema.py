@@ -176,6 +176,10 @@ TextSource = Annotated[FilesText | HubText | SyntheticText, Field(discriminator=
 Task = Annotated[FilesTask | HubTask | SyntheticTask, Field(discriminator="source")]
 
 
+GENERAL = "general"
+"""What general text is called among the texts of a stream, and the scope of what is drawn for it."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Domain:
     """Unlabelled text and its end task."""

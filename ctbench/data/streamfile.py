@@ -11,7 +11,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field
 
 from ctbench.data.config import Key, Origin, Tree, parse_setting, resolve, show_setting, suggest
-from ctbench.data.schema import Domain, Kind, Name, SyntheticTask, SyntheticText, Task, TextSource
+from ctbench.data.schema import GENERAL, Domain, Kind, Name, SyntheticTask, SyntheticText, Task, TextSource
 from ctbench.data.settings import Count, FinetuneRecipe, Language, Natural, PretrainRecipe, Text, Texts
 from ctbench.errors import BadConfig
 
@@ -92,6 +92,8 @@ class StreamFile:
             raise ValueError(f"[[domains]]: names must differ, found {', '.join(names)}")
         if self.recipe in self.recipes:
             raise ValueError(f"[recipes.{self.recipe}]: the default recipe has this name already")
+        if self.general is not None and GENERAL in names:
+            raise ValueError(f"[[domains]]: the name '{GENERAL}' is taken by the general text; choose another")
         sources: list[TextSource | Task | None] = [self.general] if self.language is None else []
         for domain in self.domains:
             sources += [domain.text, domain.held_out, domain.task]

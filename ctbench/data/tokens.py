@@ -1,8 +1,8 @@
 """Tokenised text on disk: documents packed into one flat, memory-mapped file that all runs share.
 
-Held-out text never enters training: it is a declared source, whose documents are dropped from the training text, or the
-2 % of the documents with the smallest hash (of little text more, up to 20 %), a choice that does not depend on their
-order.
+A domain's held-out text never enters its training text: it is a declared source, whose documents are dropped from the
+training text, or the 2 % of the documents with the smallest hash (of little text more, up to 20 %), a choice that does
+not depend on their order. Copies of a document in the text of another domain are trained on there.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ from ctbench.data.sources import fingerprint, read_texts
 from ctbench.errors import BadData, RunFailed
 
 PACKING_VERSION = 2
-"""Raised whenever the same text and tokenizer give another file."""
+"""Raised whenever the same text and tokenizer give another file, together with `ctbench.graph.SCHEMA`: nodes are named
+after the raw text."""
 
 HELD_OUT_FRACTION = 0.02
 MOST_HELD_OUT_FRACTION = 0.2
@@ -148,6 +149,11 @@ def pack(texts: Iterable[str], tokenizer: Any, folder: Path) -> TokenFile:
     return TokenFile(folder)
 
 
+def _end_of_document(tokenizer: Any) -> list[int]:
+    """Return the token behind a document: the separator, else the end of a sequence, else none."""
+    return [token for token in (tokenizer.sep_token_id, tokenizer.eos_token_id) if token is not None][:1]
+
+
 class _Writer:
     """Appends documents to a token file."""
 
@@ -157,7 +163,7 @@ class _Writer:
         self._num_tokens = 0
         self._folder = folder
         self._backend = plain_tokenizer(tokenizer)
-        self._end = [token for token in (tokenizer.sep_token_id, tokenizer.eos_token_id) if token is not None][:1]
+        self._end = _end_of_document(tokenizer)
         self._dtype = "<u2" if len(tokenizer) < 2**16 else "<u4"
         self._tokens = (folder / "tokens.bin").open("wb")
         self._starts = (folder / "starts.bin").open("wb")
@@ -215,7 +221,8 @@ def corpus(stream: Stream, domain: Domain | None, *, tokenizer: Any, cache: Path
     parts = [fingerprint(stream, source, domain=name)]
     if held_out:
         parts.append(fingerprint(stream, held_out, domain=name, purpose="held_out"))
-    key = hashlib.sha256(json.dumps([PACKING_VERSION, tokenizer_digest(tokenizer), *parts]).encode()).hexdigest()[:32]
+    about = [PACKING_VERSION, tokenizer_digest(tokenizer), _end_of_document(tokenizer), *parts]
+    key = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:32]
     folder = cache / key
     if not _is_whole(folder):
         declared = (lambda: read_texts(stream, held_out, domain=name, purpose="held_out")) if held_out else None

@@ -86,18 +86,21 @@ def draw_training(figure: Figure, entries: Sequence[Entry]) -> None:
     for index, entry in enumerate(entries):
         curves = [training_curve(result) for result in entry.results.values()]
         length = min(len(losses) for _, losses, _ in curves)
-        steps, _, starts = curves[0]
+        steps, _, own = curves[0]
+        starts = max(starts, own, key=len)
         mean = mean_over_runs(entry.results, [losses[:length] for _, losses, _ in curves])
         shape = look(index)
         every = max(1, length // 12)
         marks: dict[str, Any] = {"marker": shape.marker, "markersize": 5, "markevery": (index % every, every)}
         line: dict[str, Any] = {"color": shape.colour, "linestyle": shape.dash, "linewidth": 1.4}
         axis.plot(steps[:length], mean, label=entry.label, **line, **marks)
-    for number, start in enumerate(starts, start=1):
+    for start in starts:
         axis.axvline(start, color=GREY, linewidth=0.8)
-        axis.annotate(
-            f" stage {number}", (start, 1), xycoords=("data", "axes fraction"), va="top", color=GREY, fontsize=8.5
-        )
+    above = axis.secondary_xaxis("top")
+    numbers = range(1, len(starts) + 1)
+    above.set_xticks(starts, [f"stage {number}" if len(starts) <= 9 else str(number) for number in numbers])
+    above.tick_params(length=0, labelcolor=GREY, labelsize=8.5)
+    above.spines["top"].set_visible(False)
     axis.set(xlabel="update", ylabel="LM loss on the training text, nats")
     axis.margins(x=0.01)
     _finish(figure, axis, entries, "mean over runs")

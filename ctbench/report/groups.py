@@ -178,6 +178,7 @@ def _group_key(result: Result) -> tuple[object, ...]:
         stream.version,
         stream.registered,
         result.protocol,
+        tuple(sorted(stream.metric.items())),
         backbone,
         result.precision,
         protocol_reasons(result),
@@ -205,6 +206,10 @@ def _why(main: Result, other: Result) -> tuple[str, ...]:
         ours, theirs = getattr(main.recipe, part) or {}, getattr(other.recipe, part) or {}
         keys = sorted(key for key in {*ours, *theirs} if ours.get(key) != theirs.get(key))
         found += [f"{part}.{key} {theirs.get(key)} instead of {ours.get(key)}" for key in keys]
+    kinds = main.stream.metric
+    for domain, theirs in other.stream.metric.items():
+        if kinds.get(domain, theirs) != theirs:
+            found.append(f"metric of {domain} {theirs} instead of {kinds[domain]}")
     if main.stream.digest != other.stream.digest:
         found.append("other data")
     return tuple(found) or ("another protocol",)

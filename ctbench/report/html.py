@@ -170,12 +170,13 @@ def _cell(text: str | None, value: float | None, *, below: str = "", is_best: bo
 
 
 def _matrices(entries: Sequence[Entry]) -> Iterator[dict[str, Any]]:
-    means = {label: np.array([result.matrix for result in runs]) for label, runs in _runs(entries).items()}
+    shown = _runs(entries)
+    means = {label: np.array([result.matrix for result in runs]) for label, runs in shown.items()}
     low = min(float(np.nanmin(each.mean(axis=0))) for each in means.values())
     high = max(float(np.nanmax(each.mean(axis=0))) for each in means.values())
     for entry in entries:
         matrices = means[entry.label]
-        result = _runs(entries)[entry.label][0]
+        result = shown[entry.label][0]
         rows = []
         for row, name in enumerate(row_names(result)):
             cells = [_matrix_cell(result, matrices, row, column, (low, high)) for column in range(result.num_tasks)]

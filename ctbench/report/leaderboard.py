@@ -281,9 +281,9 @@ def _notes(group: Group, rows: Sequence[Row]) -> Iterable[str]:
 
 
 def _references(group: Group) -> Iterable[str]:
-    base = {(result.order, result.seed): float(result.matrix[0].mean()) for result in group.results}
-    mean = percent(float(np.mean(list(base.values()))))
-    yield f"row 0 (untouched LM), mean over tasks: {mean} (n = {len(base)})"
+    base = np.array([result.matrix[0].mean() for result in group.results])
+    apart = f"; from {percent(base.min())} to {percent(base.max())}: the runs have different bases"
+    yield f"row 0 (untouched LM), mean over tasks: {percent(base.mean())}{apart if np.ptp(base) > 1e-9 else ''}"
     scores = [result.control.scores for result in group.results if result.control is not None]
     known = [float(np.mean([s for s in each if s is not None])) for each in scores if None not in each]
     if known:

@@ -87,6 +87,7 @@ def test_embedded_streams_have_five_synthetic_domains(name):
         ('path = "phone.jsonl"', "path = []", ["reviews.toml:9: domains[0].text.path", "at least 1 item"]),
         ('name = "camera"', 'name = "a/b"', ["reviews.toml:16: domains[1].name: letters, digits", 'found "a/b"']),
         ('name = "camera"', 'name = "PHONE"', ["[[domains]]: names must differ"]),
+        ('name = "camera"', 'name = "general"', ["[[domains]]: the name 'general' is taken by the general text"]),
         (
             "[recipes.small.pretrain]\ntokens = 10",
             "[recipes.small.pretrain]\ntokens = -1",

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 
@@ -7,8 +8,9 @@ import numpy as np
 import pytest
 
 from ctbench.data.stream import FilesText
-from ctbench.data.tokens import Blocks, corpus, pack, tokenizer_digest
+from ctbench.data.tokens import PACKING_VERSION, Blocks, corpus, pack, tokenizer_digest
 from ctbench.errors import BadData, RunFailed
+from ctbench.graph import SCHEMA
 
 SEP = 3
 
@@ -116,6 +118,19 @@ def test_corpus_is_made_once_and_again_when_the_text_changes(stream, folder, tok
     (folder / "general.txt").write_text("the sea\nthe sky\na phone\n")
     assert get() != first
     assert not [path for path in (folder / "cache").iterdir() if path.name.startswith(".")]
+
+
+def test_tokenizers_with_another_end_of_document_share_no_corpus(stream, folder, tokenizer):
+    other = copy.deepcopy(tokenizer)
+    other.sep_token = other.unk_token
+    assert tokenizer_digest(other) == tokenizer_digest(tokenizer)
+    packed = [corpus(stream, None, tokenizer=each, cache=folder / "cache").train for each in (tokenizer, other)]
+    assert [documents(each)[0][-1] for each in packed] == [tokenizer.sep_token_id, tokenizer.unk_token_id]
+
+
+def test_another_packing_is_another_schema_of_nodes():
+    # Nodes are named after the raw text: whoever raises the one raises the other, and this line.
+    assert (PACKING_VERSION, SCHEMA) == (2, 1)
 
 
 @pytest.mark.parametrize("name", ["tokens.bin", "starts.bin", "meta.json"])

@@ -15,8 +15,9 @@ from ctbench.expand import Expander, Job
 from ctbench.finetune import finetune
 from ctbench.loading import load_backbone
 from ctbench.method import configure
-from ctbench.plugins import describe_method, find_plugin, find_plugins, get_method, load_class
+from ctbench.plugins import find_plugin, find_plugins, get_method, load_class
 from ctbench.runner import run
+from ctbench.source import describe_method
 
 NAMES = list(find_plugins("method"))
 CLASSES = {name: load_class(plugin) for name, plugin in find_plugins("method").items()}

@@ -147,13 +147,10 @@ def test_old_fisher_decays_and_the_anchor_is_the_last(small, decay):
     backbone = only(small.base, "decoder.bias", "norm.weight")
     first, memory, _ = train(method, backbone, small.first)
     second, later, _ = train(method, first, small.second, memory)
-    fresh = train(method, second, small.second, num_steps=6)[1]["fisher"]
     assert ewc.mean_value(later["fisher"]) == pytest.approx(1.0 + decay, rel=1e-5)
     assert all(torch.equal(later["anchor"][name], weight) for name, weight in second.trainable())
-    if decay == 0.0:
-        assert all((fisher >= 0).all() for fisher in fresh.values())
-    else:
-        assert all((later["fisher"][name] >= decay * memory["fisher"][name] * 0.999).all() for name in fresh)
+    for name, fisher in later["fisher"].items():
+        assert (fisher >= decay * memory["fisher"][name] * 0.999).all()
 
 
 def test_resumed_second_stage_equals_uninterrupted(small):

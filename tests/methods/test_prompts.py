@@ -150,6 +150,5 @@ def test_prompts_train_on_other_families(small, checkpoint, family, deep):
     terms = method.loss(stage, stage.mask(words, "masks"))
     terms["lm"].backward()
     grads = [parameter.grad for parameter in vectors(stage.backbone)]
-    assert grads[0].abs().min() >= 0
-    assert grads[0].abs().max() > 0
+    assert grads[0].flatten(0, -2).any(dim=1).all()
     assert grads[1] is None

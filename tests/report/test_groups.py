@@ -24,6 +24,10 @@ APART: dict[str, tuple[Callable[[], Result], str]] = {
     "precision": (lambda: fake_result("replay", precision="fp32"), "precision fp32 instead of bf16"),
     "backbone": (lambda: other("backbone", name="big", digest=digest("big")), "backbone big instead of tiny"),
     "weights": (lambda: other("backbone", digest=digest("edited")), "other weights of tiny"),
+    "metric": (
+        lambda: other("stream", metric=fake_record()["stream"]["metric"] | {"garden": "macro_f1"}),
+        "metric of garden macro_f1 instead of accuracy",
+    ),
     "stream version": (lambda: other("stream", version=2), "stream version 1 instead of 2"),
 }
 

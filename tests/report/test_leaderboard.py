@@ -13,6 +13,7 @@ from ctbench.errors import BadConfig, MissingResult, UnknownName
 from ctbench.metrics import METRICS, compute
 from ctbench.report.compare import Comparison, compare
 from ctbench.report.leaderboard import Row
+from ctbench.report.numbers import percent
 from ctbench.report.tables import Table
 from ctbench.result_format import result_from
 from ctbench.schema import Result
@@ -129,7 +130,7 @@ def test_partial_changes_nothing_where_nothing_is_missing() -> None:
 
 def test_a_missing_cell_of_row_0_does_not_print_nan() -> None:
     (table,) = compare([run("naive", seed, 0.0, hole=(0, 1)) for seed in range(3)]).tables()
-    assert "row 0 (untouched LM), mean over tasks: – (n = 3)" in table.notes
+    assert "row 0 (untouched LM), mean over tasks: –" in table.notes
     assert "nan" not in " ".join(cell.text for row in table.rows for cell in row)
 
 
@@ -319,7 +320,13 @@ def test_identical_methods_are_told() -> None:
     )
 
 
-def test_control_and_row_0_are_given_with_n() -> None:
-    (table,) = compare([fake_result("naive", seed=seed) for seed in range(3)]).tables()
-    assert any(note.startswith("row 0 (untouched LM), mean over tasks: ") and "(n = 3)" in note for note in table.notes)
+def test_row_0_is_one_number_and_the_control_one_a_run() -> None:
+    results = [fake_result("naive", seed=seed) for seed in range(3)]
+    (table,) = compare(results).tables()
+    assert f"row 0 (untouched LM), mean over tasks: {percent(results[0].matrix[0].mean())}" in table.notes
     assert any(note.startswith("control (") and "(n = 3)" in note for note in table.notes)
+
+
+def test_runs_with_different_bases_are_told() -> None:
+    (table,) = compare(runs("naive", 0.0)).tables()
+    assert any(note.startswith("row 0 ") and note.endswith("the runs have different bases") for note in table.notes)

@@ -127,6 +127,14 @@ def test_training_curves_go_on_over_the_stages() -> None:
     assert losses[0] == pytest.approx(np.mean([result.stages[0].losses["lm"][0] for result in NAIVE]))
 
 
+def test_training_stages_are_marked_whatever_comes_last() -> None:
+    joint = [fake_result("joint", seed=seed, shape="joint") for seed in range(3)]
+    for results in ([*NAIVE, *joint], [*joint, *NAIVE]):
+        (axis,) = make_figure(results, kind="training").axes
+        (above,) = axis.child_axes
+        assert [label.get_text() for label in above.get_xticklabels()] == [f"stage {number}" for number in range(1, 6)]
+
+
 def points(figure: Figure) -> dict[str, tuple[float, float]]:
     """The place of each method in a scatter picture, by the nearest error bar."""
     axis = figure.axes[0]
