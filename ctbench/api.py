@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ def run(
     *,
     method: str | Path,
     stream: str | Path,
-    model: str | None = None,
+    model: str | Path | None = None,
     recipe: str | None = None,
     seed: int | Iterable[int] = 0,
     order: int | Iterable[int] = 0,
@@ -60,6 +60,11 @@ def run(
             raise BadConfig(f"{name} is {given!r}; a name or a path is wanted")
     if workers is not None and not (_is_whole(workers) and 0 <= workers <= MAX_WORKERS):
         raise BadConfig(f"workers is {workers!r}; None or a number from 0 to {MAX_WORKERS} is wanted")
+    for name, asked in (("model", model), ("recipe", recipe)):
+        if not isinstance(asked, str | Path | None):
+            raise BadConfig(f"{name} is {asked!r}; a name, a path or None is wanted")
+    if not isinstance(set, Mapping | None):
+        raise BadConfig(f"set is {set!r}; settings by key are wanted, such as {{'pretrain.tokens': 1e6}}")
     seeds, orders = _several(seed, "seed"), _several(order, "order")
     settings, method_settings = _split(set or {})
     if precision is not None:
@@ -76,8 +81,8 @@ def run(
             results=results,
             workers=workers,
             say=_ignore,
-            model=model,
-            recipe=recipe,
+            model=None if model is None else str(model),
+            recipe=None if recipe is None else str(recipe),
             settings=settings,
             method_settings=method_settings,
             order=each,
@@ -91,9 +96,21 @@ def run(
 def _split(changes: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, Any]]:
     """Return the changes of the protocol, as the texts that `--set` takes, and those of the method."""
     prefix = "method."
-    protocol = {key: value for key, value in changes.items() if not key.startswith(prefix)}
-    own = {key.removeprefix(prefix): value for key, value in changes.items() if key.startswith(prefix)}
+    plain = {key: _plain(key, value) for key, value in changes.items()}
+    protocol = {key: value for key, value in plain.items() if not key.startswith(prefix)}
+    own = {key.removeprefix(prefix): value for key, value in plain.items() if key.startswith(prefix)}
     return {key: value if isinstance(value, str) else json.dumps(value) for key, value in protocol.items()}, own
+
+
+def _plain(key: str, value: Any) -> Any:
+    """Return a number, a text, or a list of them, without the types of numpy."""
+    if hasattr(value, "tolist"):  # numpy's numbers and arrays
+        return value.tolist()
+    if isinstance(value, Sequence) and not isinstance(value, str):
+        return [_plain(key, each) for each in value]
+    if not isinstance(value, str | int | float):
+        raise BadConfig(f"set: {key} is {value!r}; a number, true or false, a text or a list is wanted")
+    return value
 
 
 def _several(given: Any, name: str) -> list[int]:

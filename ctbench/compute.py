@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -35,6 +36,9 @@ from ctbench.store import Store, load_weights, save_weights
 from ctbench.tiny import build_tiny
 
 Spec = Mapping[str, Any]
+UNKNOWN_SHARE = 0.1
+"""From this share on, a stage notes how many tokens of its text the tokenizer does not know."""
+_LOOKED_AT = 1000
 
 
 class Workshop:
@@ -122,6 +126,8 @@ class Workshop:
             seed=identity["seed"],
             load_teacher=lambda: self._restore(spec, parent)[0],
         )
+        if (share := _unknown_share(blocks, backbone.tokenizer)) >= UNKNOWN_SHARE:
+            trainer.stage.note(unknown_share=share)
         record = self._train(trainer, spec, report)
         state = backbone.state()
         record |= {"weights_digest": _digest(state), "changed": _digest(state) != before}
@@ -272,6 +278,14 @@ class Workshop:
 
 def _with_precision(recipe: PretrainRecipe, spec: Spec) -> PretrainRecipe:
     return dataclasses.replace(recipe, precision=spec["identity"]["precision"])
+
+
+def _unknown_share(blocks: Mapping[str, Blocks], tokenizer: Any) -> float:
+    """Return the share of unknown tokens in the first blocks of a stage's text; 0 where that token has another use."""
+    if tokenizer.unk_token_id in (None, tokenizer.eos_token_id, tokenizer.sep_token_id):
+        return 0.0
+    read = [each[np.arange(min(len(each), _LOOKED_AT))] for each in blocks.values()]
+    return float((np.concatenate(read) == tokenizer.unk_token_id).mean())
 
 
 def _num_parameters(backbone: Backbone) -> int:

@@ -11,12 +11,12 @@ from typing import Any
 from ctbench.checkpoint import backbone_digest, model_type
 from ctbench.data.schema import GENERAL
 from ctbench.data.sources import fingerprint, task_fingerprint
-from ctbench.data.stream import PretrainRecipe, reorder
-from ctbench.errors import BadConfig
+from ctbench.data.stream import PretrainRecipe, Stream, reorder
+from ctbench.errors import BadConfig, BadPlugin, CTBenchError
 from ctbench.families import require_family
 from ctbench.graph import Node, digest, plain
 from ctbench.job import Job, Run
-from ctbench.method import configure
+from ctbench.method import Method, configure
 from ctbench.plan import BASE, Plan
 from ctbench.plugins import find_plugin, get_stream, load_class
 from ctbench.precision import resolve_precision
@@ -45,7 +45,7 @@ class Expander:
         own = get_stream(job.stream, recipe=job.recipe, settings=job.settings)
         self.stream = reorder(own, job.order, allow_temporal=job.allow_reorder)
         self.method = configure(load_class(self.plugin), self.plugin.name, dict(job.method_settings))
-        self.plan = self.method.plan(self.stream).fitting(self.stream.names)
+        self.plan = _plan(self.method, self.plugin.name, self.stream)
         self.model = job.model or self.stream.recipe.model
         self._check_family()
         self.precision = {
@@ -75,7 +75,7 @@ class Expander:
         other = copy.copy(self)
         other.job = dataclasses.replace(self.job, method_settings=method_settings)
         other.method = configure(load_class(self.plugin), self.plugin.name, method_settings)
-        other.plan = other.method.plan(self.stream).fitting(self.stream.names)
+        other.plan = _plan(other.method, self.plugin.name, self.stream)
         return other
 
     def _check_family(self) -> None:
@@ -286,3 +286,15 @@ class Expander:
         domain = self.stream.domain(name)
         held_out = fingerprint(self.stream, domain.held_out, domain=name, purpose="held_out") if domain.held_out else ""
         return digest([name, fingerprint(self.stream, domain.text, domain=name), held_out])
+
+
+def _plan(method: Method, name: str, stream: Stream) -> Plan:
+    try:
+        plan = method.plan(stream)
+    except CTBenchError:
+        raise
+    except Exception as error:  # the code of a method is a stranger's
+        raise BadPlugin(f"plan of method '{name}' failed: {type(error).__name__}: {error}") from error
+    if not isinstance(plan, Plan):
+        raise BadPlugin(f"plan of method '{name}' must return a Plan; it returned a {type(plan).__name__}")
+    return plan.fitting(stream.names)

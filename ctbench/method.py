@@ -80,6 +80,11 @@ class Method:
             raise BadPlugin(f"{cls.__name__} must inherit from ctbench.Method alone: methods are final")
         super().__init_subclass__()
         dataclass(frozen=True, kw_only=True)(cls)
+        for field in dataclasses.fields(cls):  # type: ignore[arg-type]  # it is one now
+            if _kind(field) not in _WORDS:
+                found = "no default" if field.default is dataclasses.MISSING else f"the default {field.default!r}"
+                wanted = "a number, true or false, or a text"
+                raise BadPlugin(f"hyper-parameter {field.name} of {cls.__name__} has {found}; {wanted} is wanted")
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):  # type: ignore[arg-type]  # every subclass is a dataclass
@@ -158,15 +163,21 @@ def configure(cls: type[Method], name: str, settings: Mapping[str, Any]) -> Meth
     return cls(**values)
 
 
+def _kind(field: dataclasses.Field[Any]) -> type[Any]:
+    """Return the type of a hyper-parameter: that of its default, but `x: float = hyper(1)` is a float."""
+    return float if field.type in ("float", float) and type(field.default) is int else type(field.default)
+
+
 def _coerce(field: dataclasses.Field[Any], value: Any) -> Any:
-    if isinstance(field.default, float) and isinstance(value, int) and not isinstance(value, bool):
+    """Turn whole numbers into floats and 1e3 into a whole number where that is what is declared."""
+    kind = _kind(field)
+    if kind is float and type(value) is int:
         return float(value)
-    return value
+    return int(value) if kind is int and isinstance(value, float) and value.is_integer() else value
 
 
 def _check_value(method: str, field: dataclasses.Field[Any], value: Any) -> None:
-    default: Any = field.default
-    wanted: type[Any] = type(default)
+    wanted = _kind(field)
     low, high = field.metadata.get("low"), field.metadata.get("high")
     choices = field.metadata.get("choices", ())
     place = f"method.{field.name} of {method}"

@@ -144,16 +144,18 @@ class Written:
 
     Args:
         path: the file.
-        status: "new"; "same": a file with equal numbers was there and stayed; "differs": a file of this key with other
-            numbers was there, so this one lies beside it under a suffix.
+        status: "new"; "same": a file with equal numbers was there and stayed; "marked anew": such a file was there and is
+            replaced, for it was marked as less comparable than this run is (a setting now is the stream's own, a
+            method is now registered); "differs": a file of this key with other numbers was there, so this one lies
+            beside it under a suffix.
     """
 
     path: Path
-    status: Literal["new", "same", "differs"]
+    status: Literal["new", "same", "marked anew", "differs"]
 
 
 def write_result(result: Result, folder: str | Path) -> Written:
-    """Write `result` to `folder`/stream/backbone/method/key.json, atomically, never over another file.
+    """Write `result` to `folder`/stream/backbone/method/key.json, atomically, never over other numbers.
 
     Raises:
         BadConfig: if the folder cannot be written.
@@ -166,8 +168,12 @@ def write_result(result: Result, folder: str | Path) -> Written:
             path = home / (result.key[:16] + (f"-{attempt}" if attempt > 1 else "") + ".json")
             if not path.exists() and _create(path, to_text(result)):
                 return Written(path=path, status="new" if attempt == 1 else "differs")
-            if _same_numbers(path, result):
+            before = _with_same_numbers(path, result)
+            if before is not None and _marks(before) <= _marks(result):
                 return Written(path=path, status="same")
+            if before is not None:
+                _create(path, to_text(result), replace=True)
+                return Written(path=path, status="marked anew")
     except OSError as error:
         raise BadConfig(f"results folder '{one_line(folder)}' cannot be written ({error.strerror})") from None
     raise BadConfig(f"results folder '{one_line(home)}' holds 999 files of the key {result.key[:16]}; remove some")
@@ -260,7 +266,7 @@ def slug(text: str) -> str:
     return kept or "unnamed"
 
 
-def _create(path: Path, text: str) -> bool:
+def _create(path: Path, text: str, *, replace: bool = False) -> bool:
     """Put `text` at `path` in one step; tell whether it is there, False if another process was first."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=".tmp")
     scratch = Path(name)
@@ -270,6 +276,9 @@ def _create(path: Path, text: str) -> bool:
             file.flush()
             os.fsync(file.fileno())
         scratch.chmod(0o644)
+        if replace:
+            scratch.replace(path)
+            return True
         try:
             path.hardlink_to(scratch)
         except FileExistsError:
@@ -281,11 +290,17 @@ def _create(path: Path, text: str) -> bool:
         scratch.unlink(missing_ok=True)
 
 
-def _same_numbers(path: Path, result: Result) -> bool:
-    try:
-        return _numbers(read_result(path)) == _numbers(result)
-    except BadResult:
-        return False
+def _with_same_numbers(path: Path, result: Result) -> Result | None:
+    """Return the result at `path` if its numbers are those of `result`."""
+    with contextlib.suppress(BadResult):
+        before = read_result(path)
+        return before if _numbers(before) == _numbers(result) else None
+    return None
+
+
+def _marks(result: Result) -> int:
+    """Return how many marks keep a run off the leaderboard."""
+    return len(result.not_comparable) + (not result.method.registered) + (not result.stream.registered)
 
 
 def _numbers(result: Result) -> object:

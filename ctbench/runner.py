@@ -9,7 +9,7 @@ from typing import Any
 
 from ctbench.assemble import assemble, shown_model
 from ctbench.data.schema import SyntheticText
-from ctbench.data.sources import read_texts
+from ctbench.data.sources import read_texts, single_document
 from ctbench.data.stream import Stream
 from ctbench.data.tasks import check_task
 from ctbench.errors import BadData
@@ -91,11 +91,7 @@ def check_data(stream: Stream) -> None:
         if not isinstance(source, SyntheticText):
             count = sum(1 for _ in islice(read_texts(stream, source, domain=name), MAX_CHECKED_DOCUMENTS))
             if count < 2 and not (name and stream.domain(name).held_out):
-                whose = f"text of domain {name}" if name else "general text"
-                raise BadData(
-                    f"{whose} is a single document; at least two are wanted, because some are held out: add text, "
-                    "declare a held_out source, or choose smaller documents"
-                )
+                raise BadData(single_document(name))
 
 
 def _ignore(_event: Event) -> None:

@@ -117,6 +117,13 @@ def _row_of(result: Result, source: int, column: int) -> int | None:
     return rows[0] if rows else None
 
 
+def _unknown_words(result: Result) -> Iterator[str]:
+    for stage in result.stages:
+        share = stage.notes.get("unknown_share")
+        if isinstance(share, float):
+            yield f"{_stage_name(stage)}: {_percent(share)} % of the tokens of its text are unknown to the tokenizer"
+
+
 def _below_majority(result: Result) -> Iterator[str]:
     weak = []
     accuracies = _accuracies(result)
@@ -222,6 +229,7 @@ CHECKS = (
     Check(code="constant-row", meaning="one LM has exactly the same score on every task", look=_constant_rows),
     Check(code="unchanged-weights", meaning="a stage of pre-training did not change the LM", look=_unchanged_weights),
     Check(code="not-learned", meaning="the LM loss of the domain trained on did not fall", look=_not_learned),
+    Check(code="unknown-words", meaning="the tokenizer does not know the words of a domain", look=_unknown_words),
     Check(code="below-majority", meaning="no better than always naming the most frequent class", look=_below_majority),
     Check(code="loss-not-finite", meaning="a training loss became NaN or infinite", look=_broken_losses),
     Check(code="diverged", meaning="the training loss rose by a fifth or more within a stage", look=_diverged),

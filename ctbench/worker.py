@@ -48,7 +48,7 @@ def _serve(workshop: Any, spec: dict[str, Any], replies: IO[str]) -> None:
         workshop.compute(spec, report)
     except CTBenchError as error:
         _say(replies, what="failed", kind=type(error).__name__, message=str(error), trace="")
-    except Exception as error:  # the code of a method is a stranger's: whatever it raises ends the run
+    except (Exception, SystemExit) as error:  # the code of a method is a stranger's: whatever it raises ends the run
         message = f"{type(error).__name__}: {error}"
         _say(replies, what="failed", kind="RunFailed", message=message, trace=traceback.format_exc())
     else:

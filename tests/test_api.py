@@ -6,6 +6,7 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 from fake_results import fake_result, write_fakes
 from small_streams import write_stream
@@ -34,8 +35,13 @@ def test_run_changes_settings_as_set_does(tmp_path, monkeypatch, capsys) -> None
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CTBENCH_HOME", str(tmp_path / "home"))
     write_stream(tmp_path, tokens="2_560", epochs="1", num_test="16")
-    settings = {"pretrain.lr": 5e-4, "finetune.seeds": [0], "method.replay_fraction": 0.5}
-    (first,) = ctbench.run(method="replay", stream="small.toml", set=settings, workers=0, results="a")
+    settings = {"pretrain.lr": 5e-4, "finetune.seeds": [0], "pretrain.tokens": 2000, "method.replay_fraction": 0.5}
+    given = settings | {
+        "method.replay_fraction": np.float64(0.5),
+        "pretrain.tokens": np.int64(2000),
+        "finetune.seeds": range(1),
+    }
+    (first,) = ctbench.run(method="replay", stream="small.toml", set=given, workers=0, results="a")
     assert capsys.readouterr().out == ""
     pairs = [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
     assert main(["run", "-m", "replay", "-s", "small.toml", "--workers", "0", "--results", "b", *pairs]) == 0
@@ -44,12 +50,18 @@ def test_run_changes_settings_as_set_does(tmp_path, monkeypatch, capsys) -> None
     assert to_record(first) | {"provenance": None} == to_record(second) | {"provenance": None}
     assert first.method.settings["replay_fraction"] == 0.5
     assert first.recipe.pretrain["lr"] == 5e-4
+    assert first.recipe.pretrain["tokens"] == 2000
 
 
 WRONG = [
     {"precision": "fp8"},
     {"set": {"pretrain.tokns": 5}},
     {"set": {"tokens": 5}},
+    {"set": ["pretrain.tokens", 5]},
+    {"set": {"pretrain.tokens": None}},
+    {"set": {"pretrain.tokens": {}}},
+    {"model": 3},
+    {"recipe": 3},
     {"workers": -3},
     {"workers": 1.5},
     {"seed": -1},
@@ -80,6 +92,8 @@ def test_compare_says_what_the_command_line_prints(tmp_path, monkeypatch, capsys
     assert comparison.render("markdown") == capsys.readouterr().out
     assert main(["compare", "--metric", "F_Acc", "--against", "naive"]) == 0
     assert str(comparison) == capsys.readouterr().out
+    none = ctbench.compare([fake_result("naive", changed={"pretrain.lr": 5})])
+    assert str(none).strip() == "1 run hidden (not comparable: pretrain.lr was set); ctbench compare --all shows them"
 
 
 def test_one_name_and_a_list_of_names_are_the_same() -> None:

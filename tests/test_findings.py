@@ -111,6 +111,14 @@ def test_unchanged_weights_are_flagged(damage: Callable[[dict], None]) -> None:
     assert message(record, "unchanged-weights") == "stage 2 (kitchen) left the weights as they were"
 
 
+def test_words_that_the_tokenizer_does_not_know_are_flagged() -> None:
+    record = fake_record()
+    assert "unknown-words" not in codes(record)
+    record["stages"][1]["notes"] = {"unknown_share": 0.83}
+    text = "stage 2 (kitchen): 83.0 % of the tokens of its text are unknown to the tokenizer"
+    assert message(record, "unknown-words") == text
+
+
 def test_a_domain_that_was_not_learned_is_flagged() -> None:
     record = fake_record()
     record["lm_loss"][2][1] = record["lm_loss"][1][1] + 0.01

@@ -67,6 +67,15 @@ def test_listing_reads_names_and_fields_without_importing():
     assert described.fields[0].help.startswith("Share of each batch")
 
 
+def test_whole_numbers_and_floats_are_taken_for_each_other_where_nothing_is_lost(tmp_path):
+    path = write_method(tmp_path, "share: float = hyper(1)\ncount: int = hyper(3)")
+    method = get_method(str(path), share=0.5, count=2e3)
+    assert (method.share, method.count) == (0.5, 2000)
+    assert type(method.count) is int
+    with pytest.raises(BadConfig, match="must be a whole number"):
+        get_method(str(path), count=0.5)
+
+
 def test_every_setting_of_every_method_has_a_help_text():
     for plugin in find_plugins("method").values():
         described = describe_method(plugin)

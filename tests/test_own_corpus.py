@@ -103,3 +103,17 @@ def test_examples_without_a_test_file_are_set_apart_by_their_text(corpus):
     again = check_task(stream, domain)
     path.write_text("".join(lines))
     assert {example.text for example in again[0]} == {example.text for example in train}
+
+
+def test_words_that_the_general_text_lacks_are_told(corpus, capsys):
+    text = "\n".join(" ".join(f"new{word}" for word in range(start, start + 12)) for start in range(200)) + "\n"
+    shown = (corpus / "mine.toml").read_text(encoding="utf-8").replace('path = "kitchen"', 'path = "unknown.txt"')
+    (corpus / "unknown.txt").write_text(text, encoding="utf-8")
+    (corpus / "unknown.toml").write_text(shown, encoding="utf-8")
+    settings = " --set base.tokens=2000 --set pretrain.tokens=2000 --set finetune.seeds=[0]"
+    call("ctbench run -m naive -s unknown.toml" + settings + QUICK, capsys)
+    found = [finding for result in load_results("results")["result"] for finding in result.findings]
+    told = [finding.message for finding in found if finding.code == "unknown-words"]
+    assert len(told) == 1
+    assert told[0].startswith("stage 1 (kitchen): ")
+    assert told[0].endswith(" % of the tokens of its text are unknown to the tokenizer")

@@ -70,6 +70,19 @@ def test_writing_equal_numbers_again_keeps_the_file(tmp_path: Path) -> None:
     assert first.path.read_bytes() == before
 
 
+def test_a_run_that_is_comparable_now_replaces_its_file_and_not_the_other_way_round(tmp_path: Path) -> None:
+    record = fake_record("naive")
+    tried = record | {"changed": {"finetune.epochs": 2}, "not_comparable": ["finetune.epochs was set"]}
+    first = write_result(result_from(tried), tmp_path)
+    second = write_result(result_from(record), tmp_path)
+    assert (second.path, second.status) == (first.path, "marked anew")
+    assert read_result(first.path).not_comparable == ()
+    third = write_result(result_from(tried), tmp_path)
+    assert (third.path, third.status) == (first.path, "same")
+    assert read_result(first.path).not_comparable == ()
+    assert [path.name for path in first.path.parent.iterdir()] == [first.path.name]
+
+
 def test_other_numbers_under_the_same_key_lie_beside_the_file(tmp_path: Path) -> None:
     record = fake_record("naive")
     first = write_result(result_from(record), tmp_path)

@@ -123,6 +123,13 @@ def test_failing_method_ends_the_run_with_its_reason_and_loses_nothing(place, tm
     assert set((home() / "store").rglob("record.json")) == before
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_method_that_exits_fails_its_run_and_not_the_process(place, tmp_path, workers):
+    bad = write_method(tmp_path, "def loss(self, stage, batch):\n    raise SystemExit(3)")
+    with pytest.raises(RunFailed, match=r"stage 1.*SystemExit: 3"):
+        go(place, str(bad), workers=workers)
+
+
 @pytest.mark.parametrize("method", ["naive", "replay", "hyperprompt"])
 def test_interrupted_stage_goes_on_as_if_it_had_not_been(place, method, tmp_path):
     """Bit for bit, weights and memory; the interruption is an exception in the middle of the stage."""

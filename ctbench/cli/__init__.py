@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -85,6 +86,9 @@ def main(args: Sequence[str] | None = None) -> int:
     if "--online" not in given:
         for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
             os.environ.setdefault(name, "1")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that lacks a letter still gets the rest
     try:
         with answer_apart() if "--json" in given and "--help" not in given else contextlib.nullcontext():
             code = int(typer.main.get_command(_APP)(given, prog_name="ctbench", standalone_mode=False) or 0)

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from ctbench.cli.answer import print_answer
-from ctbench.cli.options import JsonOption
+from ctbench.cli.options import JsonOption, to_path
 from ctbench.errors import BadConfig
 
 
@@ -35,7 +35,14 @@ def command(
     scaling: Annotated[bool, typer.Option("--scaling", help="Measure how cost grows with the work, instead.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Of --scaling: few and small cases.")] = False,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="Write JSON here; --scaling also a table and a picture.")
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            parser=to_path,
+            metavar="FILE",
+            help="Write JSON here; --scaling also a table and a picture.",
+        ),
     ] = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ctbench.cli.answer import print_answer
 from ctbench.data.inspect import show_source
+from ctbench.data.leaks import SHORT
 from ctbench.report.numbers import DASH
 from ctbench.report.tables import Cell, Table
 
@@ -32,6 +33,10 @@ def show_inspection(inspection: StreamInspection, *, as_json: bool) -> None:
         print(f"- {problem}")
     if not inspection.problems:
         print("no overlap between training and test texts, no test text in any corpus, every label has its examples")
+    if inspection.short_tests:
+        print(
+            f"{inspection.short_tests} test texts of fewer than {SHORT} words were looked for as whole documents only"
+        )
 
 
 def _texts(title: str, texts: Sequence[TextInspection]) -> Table:

@@ -9,6 +9,12 @@ import typer
 
 from ctbench.errors import BadConfig
 
+
+def to_path(text: str) -> Path:
+    """Read a path; a shell leaves the ~ of --results=~/x to us."""
+    return Path(text).expanduser()
+
+
 MethodOption = Annotated[str, typer.Option("--method", "-m", help="Name of a method, or path of a .py file.")]
 StreamOption = Annotated[str, typer.Option("--stream", "-s", help="Name of a stream, or path of a .toml file.")]
 ModelOption = Annotated[
@@ -27,7 +33,7 @@ SetOption = Annotated[
         "--set", help="Change a setting, as KEY=VALUE: method., pretrain., finetune., base., language., stream."
     ),
 ]
-ResultsOption = Annotated[Path, typer.Option(help="Folder of result files.")]
+ResultsOption = Annotated[Path, typer.Option(parser=to_path, metavar="DIR", help="Folder of result files.")]
 WorkersOption = Annotated[str, typer.Option(help="Worker processes: a number, 0 to compute in this process, or auto.")]
 OnlineOption = Annotated[bool, typer.Option("--online", help="Allow models and data to be fetched.")]
 ControlOption = Annotated[

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from ctbench.cli.options import ResultsOption
+from ctbench.cli.options import ResultsOption, to_path
+from ctbench.errors import BadConfig
 
 Many = list[str] | None
 
@@ -30,7 +31,10 @@ def command(
             "stored_bytes."
         ),
     ] = "forward_tokens",
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write: .png, .svg or .pdf.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", parser=to_path, metavar="FILE", help="File to write: .png, .svg or .pdf."),
+    ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Refuse result files that cannot be used.")] = False,
     results: ResultsOption = Path("results"),
 ) -> None:
@@ -44,6 +48,8 @@ def command(
     if output is not None:
         check_suffix(output)
     if run:
+        if stream or method:
+            raise BadConfig("runs are named, or chosen by --stream and --method: give one or the other")
         found = [result for name in run for result in find(name, results)]
     else:
         loaded = read_results(results, strict=strict)
@@ -53,5 +59,8 @@ def command(
         for line in (*(f"skipped {line}" for line in loaded.skipped), *hidden):
             print(line, file=sys.stderr)
         found = choose_group(groups, method or ())
+        for group in groups:
+            if group.why and group.results[0].stream.name == found[0].stream.name:
+                print(f"not drawn: {group.title}", file=sys.stderr)
     figure = make_figure(found, kind=kind, metric=metric, cost=cost)
     print(save(figure, output or Path(f"{found[0].stream.name}-{kind}.png")))

@@ -8,13 +8,15 @@ from typing import Annotated
 
 import typer
 
-from ctbench.cli.options import ResultsOption
+from ctbench.cli.options import ResultsOption, to_path
 
 Many = list[str] | None
 
 
 def command(
-    output: Annotated[Path, typer.Option("--output", "-o", help="File to write.")] = Path("report.html"),
+    output: Annotated[
+        Path, typer.Option("--output", "-o", parser=to_path, metavar="FILE", help="File to write.")
+    ] = Path("report.html"),
     stream: Annotated[Many, typer.Option("--stream", "-s", help="Only these streams (repeatable).")] = None,
     method: Annotated[Many, typer.Option("--method", "-m", help="Only these methods (repeatable).")] = None,
     metric: Annotated[Many, typer.Option(help="Columns (repeatable); the first one orders and ranks the rows.")] = None,

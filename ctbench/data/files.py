@@ -131,6 +131,8 @@ def plain_suffix(path: Path) -> str:
 
 def _guess_format(path: Path, shown: str) -> str:
     suffix = plain_suffix(path)
+    if suffix == ".parquet" and path.suffix.lower() in COMPRESSED:
+        raise BadData(f"{shown}: Parquet files are compressed inside; unpack this one")
     if suffix not in SUFFIXES:
         raise BadData(
             f"{shown}: unknown format '{suffix}'; known: {', '.join(SUFFIXES)}; or set `format` in the stream"

@@ -10,7 +10,7 @@ import numpy as np
 
 from ctbench.data.leaks import LeakIndex, normalise
 from ctbench.data.schema import Domain, Metric, Stream, TextSource
-from ctbench.data.sources import Example, Purpose, read_texts
+from ctbench.data.sources import Example, Purpose, read_texts, single_document
 from ctbench.data.tasks import check_task, score
 
 MAX_SHOWN_LEAKS = 3
@@ -80,6 +80,7 @@ class StreamInspection:
 
     Attributes:
         texts: general text first, then every domain's text and declared held-out text.
+        short_tests: test texts of fewer than `ctbench.data.leaks.SHORT` words, found as whole documents only.
         problems: what a careful user would look at, in words; empty is clean.
     """
 
@@ -89,6 +90,7 @@ class StreamInspection:
     recipe: str
     texts: tuple[TextInspection, ...]
     tasks: tuple[TaskInspection, ...]
+    short_tests: int
     problems: tuple[str, ...]
 
 
@@ -116,7 +118,8 @@ def inspect_stream(stream: Stream) -> StreamInspection:
         recipe=stream.recipe.name,
         texts=texts,
         tasks=tuple(tasks),
-        problems=(*_text_problems(texts), *_task_problems(tasks)),
+        short_tests=index.num_short,
+        problems=(*_base_problems(stream), *_text_problems(stream, texts), *_task_problems(tasks)),
     )
 
 
@@ -222,8 +225,16 @@ def show_source(text: TextInspection) -> str:
     return f"the {'text' if text.purpose == 'text' else 'held-out text'} of {text.name}"
 
 
-def _text_problems(texts: Sequence[TextInspection]) -> Iterator[str]:
+def _base_problems(stream: Stream) -> Iterator[str]:
+    if stream.recipe.model == "tiny" and (stream.general is None or stream.recipe.base is None):
+        yield "model tiny is pre-trained on general text, and [general] or [base] is missing: name another with --model"
+
+
+def _text_problems(stream: Stream, texts: Sequence[TextInspection]) -> Iterator[str]:
     for text in texts:
+        is_measured_apart = text.name is not None and stream.domain(text.name).held_out is not None
+        if text.documents < 2 and text.purpose == "text" and not is_measured_apart:
+            yield single_document(text.name)
         for owner, count in text.leaked.items():
             first = next((f": '{shown}'" for name, shown in text.leaks if name == owner), "")
             yield f"{count} test texts of {owner} are inside {show_source(text)}{first}"

@@ -1,7 +1,8 @@
 """Finding labelled texts inside raw text, with memory that grows with the labelled texts only.
 
-Texts are compared as sequences of lower-case words, so that spacing, punctuation and entity marks do not hide a copy. A
-text counts as found where a document shares `WINDOW` words in a row with it, or holds all of a shorter one.
+Texts are compared as sequences of lower-case words (characters, in scripts without spaces), so that spacing, punctuation
+and entity marks do not hide a copy. A text counts as found where a document shares `WINDOW` words in a row with it, or
+holds all of a shorter one.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ WINDOW = 13
 SHORT = 6
 """Texts of fewer words are only found as a whole document: phrases of that length recur by chance."""
 
-_WORD = re.compile(r"\w+")
+_UNSPACED = "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+"""Thai to Khmer, kana, Han: written without spaces, so every character counts as a word."""
+_WORD = re.compile(rf"[{_UNSPACED}]|[^\W{_UNSPACED}]+")
 _FACTOR = np.uint64(0x9E3779B97F4A7C15)
 _MASK = 2**64 - 1
 
@@ -71,6 +74,8 @@ class LeakIndex:
             elif words:
                 self._whole.setdefault(tuple(words), []).append(number)
         self._long, self._short = _Table(long), _Table(short)
+        self.num_short = sum(len(words) < SHORT for words in self._words)
+        """Texts that are found as whole documents only."""
 
     def find(self, documents: Iterable[str]) -> Iterator[Hit]:
         """Yield what the documents hold, every text of a document once."""

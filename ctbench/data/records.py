@@ -132,10 +132,9 @@ def _read_jsonl(file: DataFile, fields: Sequence[str]) -> Iterator[tuple[Place, 
         place = (file.shown, number)
         try:
             record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise BadData(
-                f"{show(place)}: not JSON: {error.msg} (column {error.colno}); one object per line is wanted"
-            ) from None
+        except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, and deep nesting
+            reason = f"{error.msg} (column {error.colno})" if isinstance(error, json.JSONDecodeError) else str(error)
+            raise BadData(f"{show(place)}: not JSON: {reason}; one object per line is wanted") from None
         if not isinstance(record, dict):
             raise BadData(f'{show(place)}: not an object but {type(record).__name__}; wanted {{"{fields[0]}": ...}}')
         yield place, record

@@ -114,7 +114,7 @@ class FilesTask:
     max_train: Count | None = None
     """Use at most so many training examples, a fixed random choice."""
     max_test: Count | None = None
-    """Use at most so many test examples, a fixed random choice."""
+    """Use at most so many test examples, and as many validation examples, a fixed random choice."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,7 +150,7 @@ class HubTask:
     max_train: Count | None = None
     """Use at most so many training examples, a fixed random choice."""
     max_test: Count | None = None
-    """Use at most so many test examples, a fixed random choice."""
+    """Use at most so many test examples, and as many validation examples, a fixed random choice."""
 
     def __post_init__(self) -> None:
         _check_revision(self.revision)
@@ -169,7 +169,7 @@ class SyntheticTask:
     max_train: Count | None = None
     """Use at most so many training examples, a fixed random choice."""
     max_test: Count | None = None
-    """Use at most so many test examples, a fixed random choice."""
+    """Use at most so many test examples, and as many validation examples, a fixed random choice."""
 
 
 TextSource = Annotated[FilesText | HubText | SyntheticText, Field(discriminator="source")]

@@ -11,15 +11,21 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, Strict
 
+
+def _as_whole(value: object) -> object:
+    return int(value) if isinstance(value, float) and value.is_integer() else value  # 1e6 is a float in TOML
+
+
 Text = Annotated[str, Strict(), Field(min_length=1)]
 Flag = Annotated[bool, Strict()]
-Count = Annotated[int, Strict(), Field(ge=1)]
-Natural = Annotated[int, Strict(), Field(ge=0)]
+Whole = Annotated[int, Strict(), BeforeValidator(_as_whole)]
+Count = Annotated[Whole, Field(ge=1)]
+Natural = Annotated[Whole, Field(ge=0)]
 Weight = Annotated[float, Strict(), Field(ge=0, allow_inf_nan=False)]
 Rate = Annotated[float, Strict(), Field(gt=0, le=1)]
 Share = Annotated[float, Strict(), Field(ge=0, le=1)]
 Inner = Annotated[float, Strict(), Field(gt=0, lt=1)]
-Threads = Annotated[int, Strict(), Field(ge=1, le=256)]
+Threads = Annotated[Whole, Field(ge=1, le=256)]
 Schedule = Literal["linear", "cosine", "constant"]
 Precision = Literal["fp32", "bf16", "auto"]
 
@@ -55,7 +61,7 @@ class PretrainRecipe:
     """Masked or causal LM; `auto` takes the one of the backbone."""
     batch: Count = 32
     """Blocks per step."""
-    length: Annotated[int, Strict(), Field(ge=4)] = 128
+    length: Annotated[Whole, Field(ge=4)] = 128
     """Tokens per block, special ones included."""
     lr: Rate = 1e-4
     """Peak learning rate of AdamW, in (0, 1]."""
@@ -95,7 +101,7 @@ class FinetuneRecipe:
     batch: Count = 16
     """Examples per step."""
     seeds: Seeds = (0, 1, 2)
-    """Fine-tuning seeds; every cell is the mean over them."""
+    """Fine-tuning seeds by their numbers; every cell is the mean over them."""
     schedule: Schedule = "linear"
     """How the learning rate falls after the warm-up."""
     warmup_fraction: Share = 0.1
@@ -110,7 +116,7 @@ class FinetuneRecipe:
     """What the classifier reads: mean of the tokens, first or last one; `auto` is mean for encoders, last for decoders."""
     head: Literal["lm", "plain"] = "lm"
     """Whether the classifier reads through the LM head's own transform or the plain hidden states."""
-    max_length: Annotated[int, Strict(), Field(ge=4)] = 128
+    max_length: Annotated[Whole, Field(ge=4)] = 128
     """Longest example in tokens; longer ones are cut at the end."""
     precision: Precision = "auto"
     """Arithmetic of the forward pass; `auto` is bf16 where the hardware has it."""

@@ -73,6 +73,15 @@ def _read_files(stream: Stream, source: FilesText, whose: str) -> Iterator[str]:
         raise BadData(f"{', '.join(source.path)}: no text in it, wanted by {whose}")
 
 
+def single_document(name: str | None) -> str:
+    """Say that a text cannot be split into a part to train on and one to measure on; no name for general text."""
+    whose = f"text of domain {name}" if name else "general text"
+    return (
+        f"{whose} is a single document; at least two are wanted, because some are held out: add text, "
+        "declare a held_out source, or choose smaller documents"
+    )
+
+
 def read_examples(stream: Stream, domain: Domain, split: Split) -> list[Example]:
     """Read a split of a domain's end task, cut to the task's limits; empty where there is no validation split.
 

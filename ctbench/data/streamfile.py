@@ -66,7 +66,7 @@ class StreamFile:
     max_train: Count | None = None
     """Use at most so many training examples of every task that does not say itself."""
     max_test: Count | None = None
-    """Use at most so many test examples of every task that does not say itself."""
+    """Use at most so many test and so many validation examples of every task that does not say itself."""
     recipe: Name = "default"
     """Name of the default recipe."""
     general: TextSource | None = None

@@ -117,7 +117,8 @@ class Comparison:
         return transfer_rows(list(self.transfers)) if self.view == "transfer" else _board_rows(self.boards)
 
     def __str__(self) -> str:
-        return self.render("table")
+        left_out = (*(f"skipped {line}" for line in self.skipped), *self.hidden)
+        return self.render("table") + "".join(f"{line}\n" for line in left_out)
 
 
 def compare(

@@ -138,7 +138,7 @@ def group_results(results: Sequence[Result], choice: Choice) -> tuple[list[Group
     hidden = Counter(reason for found in reasons.values() for reason in found)
     shown = [result for result in chosen if choice.everything or not reasons[id(result)]]
     lines = [
-        f"{count} run{'s' * (count > 1)} hidden ({reason}); --all shows them"
+        f"{count} run{'s' * (count > 1)} hidden ({reason}); ctbench compare --all shows them"
         for reason, count in sorted(hidden.items())
     ]
     return list(_groups(shown)), [] if choice.everything else lines
@@ -162,7 +162,8 @@ def _groups(results: Sequence[Result]) -> Iterator[Group]:
     for result in results:
         groups.setdefault(_group_key(result), []).append(result)
     mains: dict[str, Result] = {}
-    for members in sorted(groups.values(), key=_main_first):
+    by_age = sorted(groups.values(), key=_youngest, reverse=True)
+    for members in sorted(by_age, key=_main_first):
         first = members[0]
         main = mains.setdefault(first.stream.name, first)
         why = () if main is first and not protocol_reasons(first) else _why(main, first)
@@ -186,8 +187,14 @@ def _group_key(result: Result) -> tuple[object, ...]:
 
 
 def _main_first(members: list[Result]) -> tuple[object, ...]:
+    """Sort the main table of a stream to the front: the newest version, then the most runs."""
     first = members[0]
-    return first.stream.name, bool(protocol_reasons(first)), -first.stream.version, -len(members), first.protocol
+    runs = {(_entry_key(result), result.order, result.seed) for result in members}
+    return first.stream.name, bool(protocol_reasons(first)), -first.stream.version, -len(runs)
+
+
+def _youngest(members: list[Result]) -> str:
+    return max(result.provenance.date for result in members)
 
 
 def _why(main: Result, other: Result) -> tuple[str, ...]:

@@ -232,6 +232,8 @@ def _search(job: Job, count: int, seeds: Sequence[int]) -> _Search:
     expander = Expander(job)
     cls, name = type(expander.method), expander.plugin.name
     grid = grid_of(cls, name, fixed=tuple(job.method_settings))
+    if not grid and grid_of(cls, name):
+        raise BadConfig(f"method {name} has nothing left to tune: all that it declares is fixed by --set")
     defaults = {key: expander.method.settings()[key] for key in grid}
     points = choose_points(grid, defaults, count, make_generator(seeds[0], [name], "trials"))
     runs = []

@@ -130,6 +130,21 @@ def test_results_folder_that_cannot_be_written(file, tmp_path):
     assert "is not a folder" in refused("run", "--method", "naive", "--stream", "domain", cwd=tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ("size: int", "hyper-parameter size of Mine has no default; a number, true or false, or a text is wanted"),
+        ("layers: tuple = hyper((1, 2))", "hyper-parameter layers of Mine has the default (1, 2)"),
+        ("def plan(self, stream): return None", "plan of method 'mine' must return a Plan; it returned a NoneType"),
+        ("def plan(self, stream): return {}['x']", "plan of method 'mine' failed: KeyError: 'x'"),
+    ],
+)
+def test_method_that_cannot_be_used_is_one_line(body, words, tmp_path):
+    head = "from ctbench import Method, hyper\nclass Mine(Method):\n"
+    (tmp_path / "mine.py").write_text(f"{head}    {body}\n")
+    assert words in refused("run", "--method", "mine.py", "--stream", "domain", cwd=tmp_path)
+
+
 @pytest.mark.parametrize("code", ["import sys; sys.exit(3)", "raise ValueError('x\\ny')", "def (:"])
 def test_method_file_that_cannot_be_imported_is_one_line(code, tmp_path):
     head = "from ctbench import Method\nclass Mine(Method):\n    paper = ''\n"

@@ -136,7 +136,7 @@ def test_hidden_runs_are_told_on_standard_error(call: Call, filled: Path) -> Non
     write_result(fake_result("naive", changed={"pretrain.lr": 1.0}, protocol="1" * 16), filled)
     code, out, err = call("compare")
     assert code == 0
-    assert err == "1 run hidden (not comparable: pretrain.lr was set); --all shows them\n"
+    assert err == "1 run hidden (not comparable: pretrain.lr was set); ctbench compare --all shows them\n"
     assert "pretrain.lr" not in out
     code, out, err = call("compare --all")
     assert err == ""
@@ -209,6 +209,15 @@ def test_plot_writes_the_format_of_the_name(call: Call, filled: Path, suffix: st
 def test_plot_names_its_file_after_stream_and_kind(call: Call, filled: Path) -> None:
     assert call("plot --kind anytime")[1] == "domain-anytime.png\n"
     assert Path("domain-anytime.png").is_file()
+
+
+def test_plot_says_which_table_it_does_not_draw(call: Call, filled: Path) -> None:
+    write_fakes(filled, methods=("naive",), protocol="0" * 16)
+    code, out, err = call("plot")
+    assert (code, out) == (0, "domain-matrix.png\n")
+    assert err.startswith("not drawn: domain v1")
+    assert "protocol 00000000 — a table of its own: another protocol" in err
+    assert "give one or the other" in refused(call("plot abc --stream domain"))
 
 
 def test_plot_refuses_what_it_cannot_draw(call: Call, filled: Path) -> None:

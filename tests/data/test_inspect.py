@@ -37,6 +37,7 @@ def inspect(folder):
         (LONG, " ".join(LONG.split()[2 : 2 + WINDOW])),
         (MIDDLE, f"It is true, {MIDDLE}."),
         ("sharp!", "Sharp"),
+        ("这台相机的镜头非常锐利", "昨天朋友告诉我,这台相机的镜头非常锐利,值得购买。"),
     ],
 )
 def test_a_planted_leak_is_found(inspect, test_text, document):
@@ -53,6 +54,7 @@ def test_a_planted_leak_is_found(inspect, test_text, document):
         (MIDDLE, " ".join([*MIDDLE.split()[: SHORT - 1], "photographs"])),
         (MIDDLE, " ".join(reversed(MIDDLE.split()))),
         ("sharp!", "sharp and bright"),
+        ("这台相机的镜头非常锐利", "昨天朋友告诉我,这台手机的镜头非常锐利。"),
     ],
 )
 def test_a_look_alike_is_no_leak(inspect, test_text, document):
@@ -89,6 +91,18 @@ def test_overlap_labels_and_majority_are_counted(inspect):
     text = " / ".join(found.problems)
     for part in ("2 of 3 test inputs are also training inputs", "no test example of ?", "training examples of"):
         assert part in text
+
+
+def test_texts_too_short_to_be_looked_for_and_single_documents_are_told(inspect, folder, capsys):
+    found = inspect(f"see {LONG}", test=[(LONG, "+"), ("bad 1", "-")])
+    assert found.short_tests == 2
+    show_inspection(found, as_json=False)
+    assert "2 test texts of fewer than 6 words were looked for as whole documents only" in capsys.readouterr().out
+    assert not any("single document" in problem for problem in found.problems)
+    for path in (folder / "camera").iterdir():
+        path.unlink()
+    alone = inspect("one document", test=[(LONG, "+"), ("bad 1", "-")])
+    assert any(problem.startswith("text of domain camera is a single document") for problem in alone.problems)
 
 
 def test_sizes_are_those_of_the_texts(inspect):

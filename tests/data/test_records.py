@@ -61,6 +61,8 @@ def test_parquet_is_read_column_by_column(tmp_path):
         ("a.jsonl", '{"text": "x"}\n{"txt": "y"}\n', "a.jsonl:2: no field 'text'; found: txt"),
         ("a.jsonl", '{"text": "x"}\n\n["y"]\n', "a.jsonl:3: not an object but list"),
         ("a.jsonl", '{"text": "x"}\n{"text": \n', "a.jsonl:2: not JSON"),
+        ("a.jsonl", f'{{"text": {"1" * 5000}}}', "a.jsonl:1: not JSON: Exceeds the limit"),
+        ("a.jsonl", f'{{"text": {"[" * 100_000}', "a.jsonl:1: not JSON"),
         ("a.jsonl", b'{"text": "x"}\n{"text": "\xff"}\n', "a.jsonl:2: not UTF-8"),
         ("a.jsonl", "\n\n", "a.jsonl: holds no records"),
         ("a.jsonl.gz", b"no gzip at all", "a.jsonl.gz: cannot be unpacked"),
@@ -125,11 +127,13 @@ def test_files_folders_and_globs_are_found_in_the_order_of_their_names(tmp_path)
         ("sub", "sub: no readable file in this folder"),
         ("empty.txt", "empty.txt: the file is empty"),
         ("a.doc", "a.doc: unknown format '.doc'; known: .jsonl"),
+        ("a.parquet.gz", "a.parquet.gz: Parquet files are compressed inside"),
     ],
 )
 def test_missing_or_unusable_file_is_refused(tmp_path, path, wanted):
     (tmp_path / "sub").mkdir()
     (tmp_path / "empty.txt").touch()
     (tmp_path / "a.doc").write_text("x")
+    (tmp_path / "a.parquet.gz").write_text("x")
     with pytest.raises(BadData, match=wanted):
         found(tmp_path, path)

@@ -43,6 +43,14 @@ def test_stream_of_files_is_read_whole(folder):
         stream.domain("phon")
 
 
+def test_whole_numbers_may_be_written_as_floats(folder):
+    stream = load_stream(folder / "reviews.toml", registered=False, settings={"pretrain.tokens": "1e6"})
+    assert stream.recipe.pretrain.tokens == 1_000_000
+    assert type(stream.recipe.pretrain.tokens) is int
+    said = message_of(folder / "reviews.toml", settings={"pretrain.tokens": "1.5"})
+    assert "must be a whole number, found 1.5" in said
+
+
 @pytest.mark.parametrize("name", ["domain", "temporal"])
 def test_embedded_streams_have_five_synthetic_domains(name):
     stream = load_stream(BENCHMARKS / f"{name}.toml", registered=True)

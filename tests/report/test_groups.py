@@ -59,7 +59,7 @@ def test_a_changed_protocol_is_hidden_with_a_line_and_shown_apart_on_request() -
     results = [fake_result("naive"), fake_result("replay", changed={"pretrain.tokens": 5}, protocol="1" * 16)]
     found = compare(results)
     assert [row.entry.label for row in found.boards[0].rows] == ["naive"]
-    assert found.hidden == ("1 run hidden (not comparable: pretrain.tokens was set); --all shows them",)
+    assert found.hidden == ("1 run hidden (not comparable: pretrain.tokens was set); ctbench compare --all shows them",)
     shown = compare(results, all=True)
     assert shown.hidden == ()
     assert "pretrain.tokens was set" in shown.tables()[1].title
@@ -69,7 +69,7 @@ def test_a_changed_protocol_is_hidden_with_a_line_and_shown_apart_on_request() -
 def test_an_unregistered_method_is_hidden_and_marked_where_it_is_asked_for() -> None:
     results = [fake_result("naive"), fake_result("mine", registered=False)]
     assert compare(results).hidden == (
-        "1 run hidden (not comparable: method mine is not registered); --all shows them",
+        "1 run hidden (not comparable: method mine is not registered); ctbench compare --all shows them",
     )
     for found in (compare(results, all=True), compare(results, method=["naive", "mine"])):
         (table,) = found.tables()

@@ -228,10 +228,14 @@ def plan(self, stream):
         go(str(tuned))
 
 
-def test_fixed_field_stays_out_of_the_grid(place):
-    (tuning,), *_ = go(trials=1, results="fixed", method_settings={"scale": 2.0})
-    assert tuning.grid == {}
-    assert tuning.method.settings == {"scale": 2.0}
+def test_fixed_field_stays_out_of_the_grid(place, tmp_path):
+    body = SCALED + '\nshare: float = hyper(1.0, tune=(1.0, 0.5))\n"""Another."""'
+    both = str(write_method(tmp_path, body, "both"))
+    (tuning,), *_ = go(both, trials=1, results="fixed", method_settings={"scale": 2.0})
+    assert set(tuning.grid) == {"share"}
+    assert tuning.method.settings["scale"] == 2.0
+    with pytest.raises(BadConfig, match="has nothing left to tune: all that it declares is fixed by --set"):
+        go(both, trials=1, results="fixed", method_settings={"scale": 2.0, "share": 1.0})
 
 
 def test_mistake_in_any_method_is_found_before_the_first_is_computed(place, tmp_path, monkeypatch):
