@@ -40,6 +40,17 @@ def isolated(*, threads: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def seed_torch(seed: int, where: torch.device) -> None:
+    """Seed torch's global generators of the CPU and of `where`.
+
+    The same numbers as after `torch.manual_seed`, which also remembers the call, with a trace, for every kind of device
+    that this process has not used: too much for each of many short updates.
+    """
+    torch.default_generator.manual_seed(seed)
+    if where.type != "cpu":
+        torch.get_device_module(where).manual_seed(seed)
+
+
 def reset_peak_memory() -> None:
     """Start a new measurement of `peak_memory_bytes`, where the system allows it."""
     if torch.cuda.is_available():

@@ -15,7 +15,7 @@ from ctbench.backbone import Backbone, Batch
 from ctbench.data.stream import FinetuneRecipe
 from ctbench.data.tasks import EncodedSplit, TaskData, buckets, pad, score
 from ctbench.data.tokens import Blocks
-from ctbench.device import autocast, isolated, peak_memory_bytes, reset_peak_memory
+from ctbench.device import autocast, isolated, peak_memory_bytes, reset_peak_memory, seed_torch
 from ctbench.kernels import drop
 from ctbench.masking import Masker
 from ctbench.pretrain import make_optimizer, schedule_scale
@@ -93,8 +93,9 @@ def finetune(
     started = time.perf_counter()
     reset_peak_memory()
     with isolated(threads=recipe.threads):
-        torch.manual_seed(seed_from(seed, [name], "head") >> 1)
-        classifier = Classifier(backbone, len(task.labels), recipe).to(next(backbone.parameters()).device)
+        where = next(backbone.parameters()).device
+        seed_torch(seed_from(seed, [name], "head") >> 1, where)
+        classifier = Classifier(backbone, len(task.labels), recipe).to(where)
         num_tokens = _train(classifier, task.train, name=name, recipe=recipe, seed=seed, pad_id=pad_id)
         test = _evaluate(classifier, task.test, labels=len(task.labels), pad_id=pad_id)
         validation = None
@@ -117,7 +118,7 @@ def _train(
     optimizer = make_optimizer(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay)
     order = make_generator(seed, [name], "order")
     classifier.backbone.dropout_source.reseed(seed_from(seed, [name], "dropout"))
-    torch.manual_seed(seed_from(seed, [name], "torch") >> 1)
+    seed_torch(seed_from(seed, [name], "torch") >> 1, where)
     per_epoch = -(-len(examples.ids) // recipe.batch)
     num_steps, step, num_tokens = recipe.epochs * per_epoch, 0, 0
     targets, lengths = torch.from_numpy(examples.targets).to(where), examples.lengths

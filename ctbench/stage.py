@@ -12,6 +12,7 @@ from torch import Tensor
 from ctbench.backbone import Backbone, Batch
 from ctbench.data.stream import PretrainRecipe
 from ctbench.data.tokens import Blocks
+from ctbench.device import seed_torch
 from ctbench.masking import Masker, replace_rows
 from ctbench.memory import Tree
 from ctbench.randomness import make_generator, seed_from
@@ -195,4 +196,4 @@ class Stage:
         self.step = step
         self._generators = {}
         self.backbone.dropout_source.reseed(seed_from(self._seed, self.domains, f"dropout:{step}"))
-        torch.manual_seed(seed_from(self._seed, self.domains, f"torch:{step}") >> 1)
+        seed_torch(seed_from(self._seed, self.domains, f"torch:{step}") >> 1, self.device)

@@ -1,0 +1,25 @@
+"""What the loops ask of torch's global state."""
+
+from __future__ import annotations
+
+import torch
+
+from ctbench.device import isolated, seed_torch
+
+
+def test_seed_torch_gives_the_numbers_of_manual_seed() -> None:
+    torch.manual_seed(7)
+    wanted = torch.rand(5), torch.randperm(9)
+    seed_torch(7, torch.device("cpu"))
+    assert all(map(torch.equal, wanted, (torch.rand(5), torch.randperm(9))))
+    assert torch.initial_seed() == 7
+
+
+def test_isolated_leaves_generator_and_threads_as_they_were() -> None:
+    state, threads = torch.get_rng_state(), torch.get_num_threads()
+    with isolated(threads=threads + 1):
+        seed_torch(3, torch.device("cpu"))
+        assert torch.get_num_threads() == threads + 1
+        assert not torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.get_num_threads() == threads
