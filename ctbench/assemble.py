@@ -128,6 +128,7 @@ def _stages(run: Run, store: Store) -> list[dict[str, Any]]:
     found = []
     for number, node in enumerate(run.stages, start=1):
         record = store.record(node.key)
+        record.pop("work", None)  # for `plan`
         record["losses"] = {name: [_finite(value) for value in values] for name, values in record["losses"].items()}
         found.append({"stage": number, "key": node.key, **record})
     return found

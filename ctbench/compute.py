@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import hashlib
@@ -103,7 +104,7 @@ class Workshop:
         record = self._train(trainer, spec, report)
         state = backbone.state()
         record |= {"weights_digest": _digest(state), "parameters": _num_parameters(backbone)}
-        with self.store.writing(spec["key"], record) as folder:
+        with self._writing(spec, record) as folder:
             save_backbone(backbone, folder)
 
     def _compute_stage(self, spec: Spec, report: Report | None) -> None:
@@ -132,7 +133,7 @@ class Workshop:
         state = backbone.state()
         record |= {"weights_digest": _digest(state), "changed": _digest(state) != before}
         record |= self._size(backbone, how, trainer.stage.memory)
-        with self.store.writing(spec["key"], record) as folder:
+        with self._writing(spec, record) as folder:
             save_weights(folder / "weights.safetensors", state, self._base(how)[1])
             self.store.save_tree(folder, "memory", trainer.stage.memory)
 
@@ -161,7 +162,7 @@ class Workshop:
             "notes": list(base.notes),
         }
         record |= {"objective": base.objective}
-        with self.store.writing(spec["key"], record):
+        with self._writing(spec, record):
             pass
 
     def _compute_cell(self, spec: Spec, _report: Report | None) -> None:
@@ -178,8 +179,14 @@ class Workshop:
             seed=identity["seed"],
             pad_id=backbone.pad_id,
         )
-        with self.store.writing(spec["key"], record):
+        with self._writing(spec, record):
             pass
+
+    def _writing(self, spec: Spec, record: dict[str, Any]) -> contextlib.AbstractContextManager[Path]:
+        """Write a node; `plan` judges by what it was computed with how long others will take."""
+        work = {"model": spec["how"]["model"], "precision": spec["identity"]["precision"]}
+        work |= {"epochs": spec["identity"]["recipe"].get("epochs")}
+        return self.store.writing(spec["key"], record | {"work": work})
 
     # What they are made of
 

@@ -1,4 +1,4 @@
-"""How much a set of nodes would take, judged by the nodes of the same kind that the store has already.
+"""How much a set of nodes would take, judged by the nodes that the store has already: of the same kind, model and precision.
 
 Where the store has none, the speeds that `ctbench bench` measured on this machine and left in the home folder serve.
 """
@@ -19,7 +19,11 @@ from ctbench.graph import Node
 from ctbench.store import Store
 
 KINDS = ("base", "stage", "loss", "cell")
+Work = tuple[str, str]
+"""Model and precision."""
 MAX_SAMPLES = 200
+"""So many records of each kind of work are enough."""
+MAX_READ = 2000
 """Records of the store that are looked at, at most."""
 TRAIN_OVER_EVALUATE: Final = 3.0
 """A token costs this many times as much in training, forward and backward, as when it is only read."""
@@ -29,9 +33,9 @@ TINY_LAYER_PARAMETERS: Final = 327_680
 def estimate(nodes: Iterable[Node], store: Store, *, speeds: Sequence[Mapping[str, Any]] = ()) -> list[dict[str, Any]]:
     """Return a row per kind of node: how many there are, are cached and missing, tokens to train on, and seconds.
 
-    Seconds are the median of the nodes of that kind in the store, scaled by tokens for bases and stages; where the
-    store has none they come from `speeds`, and without those they are None. `source` says which: "store", "bench" or
-    None.
+    Seconds are the median of the nodes of that kind in the store with the same model and precision, scaled by tokens
+    for bases and stages and by epochs for cells; where the store has none they come from `speeds`, and without those
+    they are None. `source` says which: "store", "bench" or None.
 
     Args:
         nodes: of the runs asked for, each once.
@@ -39,13 +43,13 @@ def estimate(nodes: Iterable[Node], store: Store, *, speeds: Sequence[Mapping[st
         speeds: from `read_speeds`.
     """
     every = list(nodes)
-    seen = _samples(store)
+    seen = _samples(store, {_work(node) for node in every})
     rows = []
     for kind in KINDS:
         mine = [node for node in every if node.kind == kind]
         todo = [node for node in mine if not store.has(node.key)]
         tokens = sum(_num_tokens(node) for node in todo)
-        seconds, source = _from_store(kind, todo, tokens, seen), "store"
+        seconds, source = _from_store(todo, seen), "store"
         if seconds is None:
             seconds, source = _from_bench(todo, speeds), "bench"
         rows.append(
@@ -118,17 +122,32 @@ def _read_tokens(node: Node) -> float:
     return int(node.identity["recipe"]["held_out_tokens"]) * len(node.identity["domains"]) / TRAIN_OVER_EVALUATE
 
 
-def _from_store(kind: str, todo: list[Node], tokens: int, seen: list[dict[str, Any]]) -> float | None:
-    if not todo:
-        return 0.0
-    if kind == "cell":
-        times = [record["seconds"] for record in seen if "validation" in record]
-        return len(todo) * median(times) if times else None
-    per_token = [record["seconds"] / record["tokens"] for record in seen if "steps" in record]
-    if not per_token:
-        return None
-    amount = sum(map(_read_tokens, todo)) if kind == "loss" else float(tokens)
-    return float(median(per_token)) * amount
+def _work(node: Node) -> Work:
+    """Return what a node's time depends on, beside its amount."""
+    return str(node.how["model"]), str(node.identity["precision"])
+
+
+def _from_store(todo: list[Node], seen: Mapping[Work, Sequence[Mapping[str, Any]]]) -> float | None:
+    total = 0.0
+    for work, nodes in _by_work(todo).items():
+        records = seen.get(work, ())
+        if nodes[0].kind == "cell":
+            units = [record["seconds"] / record["work"]["epochs"] for record in records if "validation" in record]
+            amount = sum(float(node.identity["recipe"]["epochs"]) for node in nodes)
+        else:
+            units = [record["seconds"] / record["tokens"] for record in records if "steps" in record]
+            amount = sum(_read_tokens(node) if node.kind == "loss" else float(_num_tokens(node)) for node in nodes)
+        if not units:
+            return None
+        total += median(units) * amount
+    return total
+
+
+def _by_work(nodes: Iterable[Node]) -> dict[Work, list[Node]]:
+    found: dict[Work, list[Node]] = {}
+    for node in nodes:
+        found.setdefault(_work(node), []).append(node)
+    return found
 
 
 def _from_bench(todo: list[Node], speeds: Sequence[Mapping[str, Any]]) -> float | None:
@@ -160,14 +179,19 @@ def _nearest(
     )
 
 
-def _samples(store: Store) -> list[dict[str, Any]]:
-    """Return the newest records that can be read; a damaged one, or one that goes away meanwhile, is left out."""
+def _samples(store: Store, wanted: set[Work]) -> dict[Work, list[dict[str, Any]]]:
+    """Return the newest records by what was worked with; a damaged one, or one that goes away meanwhile, is left out."""
     paths = []
     for path in store.root.glob("??/*/record.json"):
         with contextlib.suppress(OSError):
             paths.append((path.stat().st_mtime, path))
-    found = []
-    for _, path in sorted(paths)[-MAX_SAMPLES:]:
-        with contextlib.suppress(OSError, ValueError):
-            found.append(json.loads(path.read_text(encoding="utf-8")))
-    return [record for record in found if isinstance(record, dict)]
+    found: dict[Work, list[dict[str, Any]]] = {}
+    for _, path in sorted(paths, reverse=True)[:MAX_READ]:
+        with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+            record = json.loads(path.read_text(encoding="utf-8"))
+            work = record["work"]["model"], record["work"]["precision"]
+            if work in wanted:
+                found.setdefault(work, []).append(record)
+        if found.keys() == wanted and all(len(records) >= MAX_SAMPLES for records in found.values()):
+            break
+    return found

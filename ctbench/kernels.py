@@ -9,6 +9,7 @@ library function is patched.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import sys
 from typing import Any
@@ -31,6 +32,7 @@ __all__ = [
     "plain_attention",
     "plain_mask",
     "register_attention",
+    "return_freed_memory",
     "use_cheap_dropout",
 ]
 
@@ -239,6 +241,13 @@ def keep_freed_memory() -> bool:
     trim_threshold, max_mappings = -1, -4
     # No mappings at all: the largest threshold for them, 32 MiB, is below a gradient of word embeddings. Trim never.
     return bool(mallopt(max_mappings, 0)) and bool(mallopt(trim_threshold, -1))
+
+
+def return_freed_memory() -> None:
+    """Give memory that was freed back to the system, so that a peak measured from now on is that of what follows."""
+    if sys.platform.startswith("linux"):
+        with contextlib.suppress(OSError, AttributeError):  # another libc
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def _product(a: Tensor, b: Tensor, factor: float) -> Tensor:

@@ -16,6 +16,7 @@ from ctbench.data.stream import PretrainRecipe
 from ctbench.data.tokens import Blocks
 from ctbench.device import Stopwatch, autocast, isolated, peak_memory_bytes, reset_peak_memory
 from ctbench.errors import BadPlugin
+from ctbench.kernels import return_freed_memory
 from ctbench.memory import Tree, num_bytes
 from ctbench.method import Method
 from ctbench.stage import Stage
@@ -145,6 +146,7 @@ class Trainer:
             The record of the stage: losses, notes and cost.
         """
         stage = self.stage
+        return_freed_memory()
         self._watch = Stopwatch()
         reset_peak_memory()
         with isolated(threads=self.recipe.threads):

@@ -237,7 +237,13 @@ CHECKS = (
     Check(code="missing-cell", meaning="a cell of the plan has no score", look=_missing_cells),
     Check(code="inconsistent", meaning="matrix, cells and metrics of the file do not agree", look=_inconsistent),
 )
-"""Every check of one run; `find_across` adds "identical-methods"."""
+"""Every check of one run."""
+
+MEANINGS = {check.code: check.meaning for check in CHECKS} | {
+    "identical-methods": "two methods have the same scores where they cannot",
+    "note": "something to know about the backbone",
+}
+"""What every code of a finding means: those of the checks, of `find_across`, and of notes on the backbone."""
 
 
 def seed_numbers(result: Result) -> Array:

@@ -46,18 +46,35 @@ def test_time_is_scaled_by_the_size_of_the_model(tmp_path):
     assert seconds(estimate([STAGE], Store(tmp_path), speeds=[far, near]))["stage"][0] == 700 * 0.5
 
 
+WORK = {"model": "tiny", "precision": "fp32", "epochs": None}
+DONE = {"seconds": 4.0, "tokens": 2, "steps": [1], "work": WORK}
+
+
 def test_store_is_believed_before_the_bench(tmp_path):
     store = Store(tmp_path)
-    with store.writing("ab" * 32, {"seconds": 4.0, "tokens": 2, "steps": [1]}):
+    with store.writing("ab" * 32, DONE):
         pass
-    assert seconds(estimate([STAGE], store, speeds=[speed()]))["stage"] == (700 * 2.0, "store")
+    with store.writing("cd" * 32, {"seconds": 6.0, "validation": None, "work": WORK | {"epochs": 2}}):
+        pass
+    found = seconds(estimate([STAGE, CELL], store, speeds=[speed()]))
+    assert found["stage"] == (700 * 2.0, "store")
+    assert found["cell"] == (3 * 3.0, "store")
+
+
+@pytest.mark.parametrize("other", [{"model": "big"}, {"precision": "bf16"}])
+def test_store_says_nothing_of_another_model_or_precision(other, tmp_path):
+    store = Store(tmp_path)
+    with store.writing("ab" * 32, DONE | {"work": WORK | other}):
+        pass
+    assert seconds(estimate([STAGE], store, speeds=[speed()]))["stage"] == (700 * 0.5, "bench")
+    assert seconds(estimate([STAGE], store))["stage"] == (None, None)
 
 
 @pytest.mark.parametrize("content", ["{", "[]", ""])
 def test_a_damaged_record_is_left_out(content, tmp_path):
     store = Store(tmp_path)
     for letter in "ab":
-        with store.writing(letter * 64, {"seconds": 4.0, "tokens": 2, "steps": [1]}):
+        with store.writing(letter * 64, DONE):
             pass
     (store.folder("a" * 64) / "record.json").write_text(content, encoding="utf-8")
     assert seconds(estimate([STAGE], store))["stage"] == (700 * 2.0, "store")

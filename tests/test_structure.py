@@ -127,13 +127,30 @@ def test_a_name_in_the_engine_is_found(code):
     assert list(named(ast.parse(code), {"replay", "ewc", "das", "naive"}))
 
 
+def imports_a_method(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            tops = {"." if node.level else str(node.module).split(".")[0]}
+        elif isinstance(node, ast.Import):
+            tops = {alias.name.split(".")[0] for alias in node.names}
+        else:
+            continue
+        if tops & {".", "methods", "ctbench_methods"}:
+            return True
+    return False
+
+
 def test_methods_import_the_engine_and_no_other_method():
     for plugin in find_plugins("method").values():
-        tree = ast.parse(plugin.path.read_text(encoding="utf-8"))
-        tops = {
-            node.module.split(".")[0] for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module
-        }
-        assert not tops & {"methods", "ctbench_methods"}, plugin.name
+        assert not imports_a_method(ast.parse(plugin.path.read_text(encoding="utf-8"))), plugin.name
+
+
+@pytest.mark.parametrize(
+    "code", ["from .replay import Replay", "from ctbench_methods.ewc import EWC", "import methods.das"]
+)
+def test_a_method_that_imports_another_is_found(code):
+    assert imports_a_method(ast.parse(code))
+    assert not imports_a_method(ast.parse("import torch\nfrom ctbench import Method"))
 
 
 def test_modules_stay_small():

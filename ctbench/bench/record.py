@@ -70,6 +70,13 @@ class Question:
                 raise UnknownName("precision", precision, PRECISIONS)
         for method in self.methods:
             find_plugin("method", method)
+        for name, given in (("shape", [each.name for each in self.shapes]), ("method", self.methods)):
+            if len(set(given)) < len(given):
+                raise BadConfig(f"bench was given a {name} twice: {', '.join(given)}")
+        if len(set(self.precisions)) < len(self.precisions):
+            raise BadConfig(f"bench was given a precision twice: {', '.join(self.precisions)}")
+        if not self.shapes and {"pretrain", "overhead"} & {*self.what}:
+            raise BadConfig("bench has no shape to pre-train; name one with --shape")
         if not self.what:
             raise BadConfig(f"bench has nothing to measure; some of {', '.join(KINDS)} are wanted")
         if self.pairs < 1 or not 0 < self.seconds < math.inf:
@@ -222,16 +229,18 @@ def check_output(path: Path | None) -> None:
 
 
 def keep(document: dict[str, Any], *, home: Path, path: Path | None) -> None:
-    """Leave the speeds where `plan` finds them and write the document to `path` if there is one.
+    """Write the document to `path` if there is one, and leave the speeds where `plan` finds them.
 
     Raises:
-        BadConfig: the file cannot be written.
+        BadConfig: a file cannot be written.
     """
-    write_speeds(home, speeds_of(document))
-    if path is None:
-        return
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
     except OSError as error:
         raise BadConfig(f"'{one_line(path)}' cannot be written ({error.strerror})") from None
+    try:
+        write_speeds(home, speeds_of(document))
+    except OSError as error:
+        raise BadConfig(f"the speeds cannot be kept for `plan` ({error.strerror}); set CTBENCH_HOME") from None

@@ -12,7 +12,7 @@ import typer
 
 from ctbench.cli.answer import print_answer
 from ctbench.cli.options import JsonOption, ResultsOption
-from ctbench.errors import BadConfig, UnknownName, one_line
+from ctbench.errors import BadConfig, MissingResult, UnknownName, one_line
 from ctbench.plugins import find_plugin, find_plugins
 from ctbench.source import describe_method
 
@@ -29,7 +29,9 @@ MODELS = [
 
 def command(
     what: Annotated[str, typer.Argument(help="methods, streams, models or runs.")],
-    name: Annotated[str | None, typer.Argument(help="One method, to see its settings.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(help="Only this one; of a method its settings, of a run the beginning of its key.")
+    ] = None,
     results: ResultsOption = Path("results"),
     as_json: JsonOption = False,
 ) -> None:
@@ -43,15 +45,22 @@ def command(
     if what not in listers:
         raise UnknownName("list", what, listers, hint="ctbench ls --help")
     if name is not None:
-        rows = _settings(name) if what == "methods" else [row for row in listers[what]() if row["name"] == name]
+        every = _settings(name) if what == "methods" else listers[what]()
+        rows = [row for row in every if what == "methods" or _is_called(row, name, by_beginning=what == "runs")]
+        if not rows and what == "runs":
+            raise MissingResult(f"no run whose key begins with '{name}' in {results}")
         if not rows and what != "methods":
-            raise UnknownName(what.removesuffix("s"), name, [str(row["name"]) for row in listers[what]()])
+            raise UnknownName(what.removesuffix("s"), name, [str(row["name"]) for row in every])
     else:
         rows = listers[what]()
     if as_json:
         print_answer(json.dumps(rows, allow_nan=False))
     else:
         _print(rows)
+
+
+def _is_called(row: dict[str, Any], name: str, *, by_beginning: bool) -> bool:
+    return str(row["name"]).startswith(name.lower()) if by_beginning else bool(row["name"] == name)
 
 
 def _methods() -> list[dict[str, Any]]:

@@ -121,8 +121,15 @@ def _beside(stream: Stream, suffix: str) -> Path | None:
 
 
 def _copy(stream: Stream, source: Path, target: Path, path: str) -> None:
+    if Path(path).is_absolute():
+        return  # it stays where it is
     for file in find_files(source, [path], format="auto", whose=f"stream {stream.name}", root=source.name):
-        place(file.path, target / file.path.relative_to(source))
+        inside = Path(os.path.relpath(file.path, source))
+        if ".." in inside.parts:
+            raise BadConfig(
+                f"{path}: lies outside the folder of stream {stream.name}; move it there, or give its whole path"
+            )
+        place(file.path, target / inside)
 
 
 def place(original: Path, path: Path) -> None:

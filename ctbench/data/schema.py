@@ -191,7 +191,8 @@ class Domain:
     text: TextSource
     """Raw text that a stage pre-trains on."""
     held_out: TextSource | None = None
-    """Text for the LM-loss matrix, never trained on; by default 2 % of the documents, chosen by their content."""
+    """Text for the LM-loss matrix, never trained on; by default 2 % of the documents (up to 20 % of little text),
+    chosen by their content."""
     task: Task
     """End task."""
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from ctbench.report.tables import Cell, Table, csv_text, latex, markdown, termin
 from ctbench.report.transfer import Transfer, transfer_record, transfer_rows, transfer_table, transfers
 from ctbench.report.views import board_record, contrast_table, leaderboard_parts, leaderboard_table
 from ctbench.results import Loaded, read_results
-from ctbench.sanity import CHECKS
+from ctbench.sanity import MEANINGS
 from ctbench.schema import Result
 
 if TYPE_CHECKING:
@@ -232,7 +233,8 @@ def _board_rows(boards: Sequence[Board]) -> list[list[object]]:
     compared = [name for name in metrics if any(contrast.metric == name for contrast in contrasts)]
     head = ["stream", "version", "backbone", "recipe", "precision", "protocol", "apart", "method", "rank", "n"]
     score_names = [name if part == "mean" else f"{name}_{part}" for name in metrics for part in parts]
-    compared_names = [f"{name}_vs_{part}" for name in compared for part in against]
+    kinds = {"vs": False, "planned": True}
+    compared_names = [f"{name}_{kind}_{part}" for name in compared for kind in kinds for part in against]
     rows: list[list[object]] = [
         [*head, *score_names, *compared_names, "sd_between_runs", "sd_between_seeds", *COSTS, "traits", "findings"]
     ]
@@ -245,8 +247,9 @@ def _board_rows(boards: Sequence[Board]) -> list[list[object]]:
             for score in scores:
                 line += [score["mean"], score["deviation"], score["low"], score["high"], score["rank"]]
                 line.append(score["is_partial"])
-            for name in compared:
-                found = [c for c in record["comparisons"] if (c["first"], c["metric"]) == (row["label"], name)]
+            for name, is_planned in product(compared, kinds.values()):
+                wanted = (row["label"], name, is_planned)
+                found = [c for c in record["comparisons"] if (c["first"], c["metric"], c["is_planned"]) == wanted]
                 keys = ("second", "difference", "low", "high", "n", "p", "p_holm")
                 line += [found[-1][key] if found else None for key in keys]
             spread = (row["spread"]["pretraining"], row["spread"]["finetuning"])
@@ -263,7 +266,7 @@ def explanation(metrics: Sequence[str]) -> Table:
         columns=("metric", "definition", "source"),
         rows=tuple(tuple(Cell(text=text) for text in row) for row in rows),
         left=("definition", "source"),
-        notes=tuple(f"finding {check.code}: {check.meaning}" for check in CHECKS),
+        notes=tuple(f"finding {code}: {meaning}" for code, meaning in MEANINGS.items()),
     )
 
 

@@ -24,8 +24,8 @@ from ctbench.report.leaderboard import TRAITS, Board, Row, differences, shown_co
 from ctbench.report.reproduce import command_line
 from ctbench.report.style import ink_on
 from ctbench.report.summary import row_names
-from ctbench.report.views import COST_HEADS, leaderboard_table
-from ctbench.sanity import CHECKS
+from ctbench.report.views import COST_HEADS, leaderboard_table, metric_head
+from ctbench.sanity import MEANINGS
 from ctbench.schema import Result
 from ctbench.statistics import mean_interval
 
@@ -64,7 +64,7 @@ def render_report(comparison: Comparison) -> str:
         hidden=comparison.hidden,
         skipped=comparison.skipped,
         metrics=[METRICS[name] for name in comparison.question.metrics],
-        checks=CHECKS,
+        meanings=MEANINGS,
     )
     return page.translate(_UNPRINTABLE)
 
@@ -125,8 +125,7 @@ def _columns(board: Board) -> Iterator[tuple[str, str]]:
     yield "method", "method and settings"
     yield "n", "number of runs (seed, order)"
     for name in board.question.metrics:
-        arrow = "↑" if METRICS[name].better == "higher" else "↓"
-        yield f"{name} {arrow}", f"{METRICS[name].definition}; mean ± standard deviation, {level} interval over runs"
+        yield metric_head(name), f"{METRICS[name].definition}; mean ± standard deviation, {level} interval over runs"
     yield "won/tied/lost", f"against the other methods in {board.question.metrics[0]}, by the same intervals"
     yield "between runs", f"standard deviation of {board.question.metrics[0]} due to pre-training"
     yield "between seeds", f"standard deviation of {board.question.metrics[0]} due to one fine-tuning seed"
@@ -147,9 +146,13 @@ def _cells(row: Row, board: Board) -> Iterator[dict[str, Any]]:
         spread = score.interval.deviation
         text = numbers.metric_number(name, score.mean) + ("" if math.isnan(spread) else f" ± {numbers.percent(spread)}")
         text = ("≈ " if score.is_partial else "") + text if not math.isnan(score.mean) else numbers.DASH
-        limits = numbers.interval(score.interval.low, score.interval.high)
+        signed = METRICS[name].is_difference
+        limits = numbers.interval(score.interval.low, score.interval.high, signed=signed)
         yield _cell(text, score.mean, below="" if limits == numbers.DASH else limits, is_best=score.is_best)
-    yield _cell(numbers.DASH if main.rank is None else f"{main.wins}/{main.ties}/{main.losses}", None)
+    is_ranked = main.rank is not None
+    yield _cell(
+        f"{main.wins}/{main.ties}/{main.losses}" if is_ranked else numbers.DASH, main.wins if is_ranked else None
+    )
     for value in (row.spread.pretraining, row.spread.finetuning):
         yield _cell(numbers.percent(value), value)
     for name in shown_costs(board.rows):
@@ -223,9 +226,8 @@ def _shade(place: float) -> tuple[int, ...]:
 
 
 def _data(board: Board, entries: Sequence[Entry]) -> dict[str, Any]:
-    """Return what the page's script needs: mean matrices, and the differences of all pairs of methods."""
+    """Return what the page's script needs: matrices by run, and the differences of all pairs of methods."""
     runs = _runs(entries)
-    means = [np.mean([result.matrix for result in runs[entry.label]], axis=0) for entry in entries]
     rows = [row_names(runs[entry.label][0]) for entry in entries]
     pairs = {}
     if len(board.rows) <= MAX_PAIRED:
@@ -235,11 +237,18 @@ def _data(board: Board, entries: Sequence[Entry]) -> dict[str, Any]:
         "labels": [entry.label for entry in entries],
         "domains": [list(runs[entry.label][0].stream.domains) for entry in entries],
         "rows": rows,
-        "matrices": [[[None if math.isnan(v) else v for v in row] for row in mean.tolist()] for mean in means],
+        "matrices": [
+            {f"{result.order}:{result.seed}": _plain(result.matrix) for result in runs[entry.label]}
+            for entry in entries
+        ],
         "metrics": list(board.question.metrics),
         "better": [METRICS[name].better for name in board.question.metrics],
         "pairs": pairs,
     }
+
+
+def _plain(matrix: Array) -> list[list[float | None]]:
+    return [[None if math.isnan(value) else round(value, 6) for value in row] for row in matrix.tolist()]
 
 
 def _pair(one: Row, other: Row, metric: str, confidence: float) -> list[float | None]:

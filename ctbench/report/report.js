@@ -41,9 +41,17 @@
 
   // One tooltip for everything that has something to say, by mouse, keyboard or touch.
   const tip = document.getElementById("tip");
+  let told = null;
+  function hide() {
+    tip.hidden = true;
+    if (told) { told.removeAttribute("aria-describedby"); told = null; }
+  }
   function show(event) {
     const source = event.target.closest ? event.target.closest("[data-tip]") : null;
-    if (!source) { tip.hidden = true; return; }
+    hide();
+    if (!source) { return; }
+    told = source;
+    told.setAttribute("aria-describedby", "tip");
     tip.textContent = source.getAttribute("data-tip");
     tip.hidden = false;
     const box = source.getBoundingClientRect();
@@ -54,7 +62,26 @@
     tip.style.top = (above > 0 ? above : box.bottom + 6) + window.scrollY + "px";
   }
   ["mouseover", "focusin", "click"].forEach(function (name) { document.addEventListener(name, show); });
-  document.addEventListener("keydown", function (event) { if (event.key === "Escape") { tip.hidden = true; } });
+  document.addEventListener("keydown", function (event) { if (event.key === "Escape") { hide(); } });
+
+  // A matrix is one stop of the tab key; arrows go from cell to cell.
+  document.querySelectorAll("table.matrix").forEach(function (table) {
+    const cells = Array.from(table.tBodies[0].rows).map(function (row) { return Array.from(row.querySelectorAll("td")); });
+    function enter(cell) {
+      cells.flat().forEach(function (other) { other.tabIndex = other === cell ? 0 : -1; });
+    }
+    enter(cells[0][0]);
+    table.addEventListener("focusin", function (event) {
+      if (event.target.matches("td")) { enter(event.target); }
+    });
+    table.addEventListener("keydown", function (event) {
+      const step = { ArrowUp: [-1, 0], ArrowDown: [1, 0], ArrowLeft: [0, -1], ArrowRight: [0, 1] }[event.key];
+      const row = cells.findIndex(function (line) { return line.includes(event.target); });
+      if (!step || row < 0) { return; }
+      const next = (cells[row + step[0]] || [])[cells[row].indexOf(event.target) + step[1]];
+      if (next) { event.preventDefault(); next.focus(); }
+    });
+  });
 
   // Method against method.
   function make(name, text, parent) {
@@ -72,15 +99,28 @@
     const share = Math.min(Math.abs(value) / limit, 1);
     const end = value < 0 ? [143, 59, 0] : [18, 63, 115];
     const mix = end.map(function (part) { return Math.round(255 + (part - 255) * share); });
-    return { background: "rgb(" + mix.join(",") + ")", color: share > 0.5 ? "#fff" : "#1d2433" };
+    const light = mix.map(function (part) {
+      const value = part / 255;
+      return value <= 0.04045 ? value / 12.92 : Math.pow((value + 0.055) / 1.055, 2.4);
+    });
+    const luminance = 0.2126 * light[0] + 0.7152 * light[1] + 0.0722 * light[2];
+    return { background: "rgb(" + mix.join(",") + ")", color: luminance < 0.179 ? "#fff" : "#000" };
   }
   function differences(group, i, j, out) {
     const domains = group.domains[i];
     const columns = domains.map(function (name) { return group.domains[j].indexOf(name); });
-    const table = group.matrices[i].map(function (row, r) {
-      return row.map(function (value, c) {
-        const other = columns[c] < 0 ? null : group.matrices[j][r][columns[c]];
-        return value === null || other === null ? null : value - other;
+    const runs = Object.keys(group.matrices[i]).filter(function (run) { return run in group.matrices[j]; });
+    if (!runs.length) { make("p", "These two share no run.", out); return; }
+    const table = group.matrices[i][runs[0]].map(function (row, r) {
+      return row.map(function (_, c) {
+        let sum = 0;
+        for (const run of runs) {
+          const value = group.matrices[i][run][r][c];
+          const other = columns[c] < 0 ? null : group.matrices[j][run][r][columns[c]];
+          if (value === null || other === null) { return null; }
+          sum += value - other;
+        }
+        return sum / runs.length;
       });
     });
     const limit = Math.max(0.005, ...table.flat().map(function (value) { return value === null ? 0 : Math.abs(value); }));
@@ -88,7 +128,7 @@
     holder.className = "scroll";
     const element = make("table", undefined, holder);
     element.className = "matrix";
-    make("caption", group.labels[i] + " minus " + group.labels[j] + ", points", element);
+    make("caption", group.labels[i] + " minus " + group.labels[j] + ", points, mean over shared runs (n = " + runs.length + ")", element);
     const head = make("tr", undefined, make("thead", undefined, element));
     make("td", "", head);
     domains.forEach(function (name) { make("th", name, head).scope = "col"; });

@@ -34,7 +34,7 @@ def leaderboard_table(board: Board) -> Table:
         "rank",
         "method",
         "n",
-        _head(first),
+        metric_head(first),
         f"{level} interval",
         "between runs",
         "between seeds",
@@ -43,7 +43,7 @@ def leaderboard_table(board: Board) -> Table:
     costs = shown_costs(board.rows)
     return Table(
         title=board.group.title,
-        columns=(*columns, *map(_head, others), *(COST_HEADS[name] for name in costs), "traits", "findings"),
+        columns=(*columns, *map(metric_head, others), *(COST_HEADS[name] for name in costs), "traits", "findings"),
         rows=tuple(_row(row, first, others, costs) for row in board.rows),
         num_keys=2,
         left=("traits", "findings"),
@@ -91,7 +91,8 @@ def _row(row: Row, first: str, others: Sequence[str], costs: Sequence[str]) -> t
     return (*cells, *(Cell(text=text) for text in texts))
 
 
-def _head(metric: str) -> str:
+def metric_head(metric: str) -> str:
+    """Return how a column of a metric is headed: its name, its unit and which way is better."""
     unit = "" if METRICS[metric].is_difference else " %"
     return f"{metric}{unit} {'↑' if METRICS[metric].better == 'higher' else '↓'}"
 

@@ -8,7 +8,7 @@ from micro_bench import MICRO, WORK
 
 from ctbench.bench.loops import run_loop
 from ctbench.bench.record import Question, bench, check_output, keep, speeds_of
-from ctbench.bench.rounds import Side, calibrate, ratio, run_rounds
+from ctbench.bench.rounds import calibrate, ratio, run_rounds
 from ctbench.bench.show import tables
 from ctbench.bench.training import find_peak, measure_training, plan_sides
 from ctbench.errors import BadConfig, UnknownName
@@ -133,6 +133,13 @@ def test_document_is_kept_for_readers_and_its_speeds_for_plan(document, tmp_path
     assert speeds[0]["seconds"] == pytest.approx(1 / engine["tokens_per_second"]["median"])
 
 
+def test_what_was_measured_is_written_even_where_the_speeds_cannot_be(document, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadConfig, match="the speeds cannot be kept for `plan`"):
+        keep(document, home=tmp_path / "file" / "home", path=tmp_path / "here.json")
+    assert json.loads((tmp_path / "here.json").read_text()) == document
+
+
 def test_document_becomes_tables(document):
     machine, training, ratios = tables(document)
     assert "torch" in machine.notes[1]
@@ -149,10 +156,12 @@ def test_wrong_question_is_refused_before_anything_is_measured():
         Question(methods=("repaly",))
     with pytest.raises(BadConfig, match="at least one pair"):
         Question(pairs=0)
-
-
-def test_side_has_a_label_a_loop_and_work():
-    assert Side(label="x", loop="engine", work=WORK).work.shape is MICRO
+    with pytest.raises(BadConfig, match="given a precision twice: fp32, fp32"):
+        Question(precisions=("fp32", "fp32"))
+    with pytest.raises(BadConfig, match="given a shape twice: micro, micro"):
+        Question(shapes=(MICRO, MICRO))
+    with pytest.raises(BadConfig, match="no shape to pre-train"):
+        Question(shapes=())
 
 
 @pytest.mark.parametrize("folder", ["here", "/"])

@@ -22,6 +22,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The report of three methods on two streams; one more method has markup for a name."""
     folder = tmp_path_factory.mktemp("report")
     write_fakes(folder / "results", seeds=3)
+    write_fakes(folder / "results", methods=("replay",), seeds=5)
     write_fakes(folder / "results", methods=("naive", "replay"), seeds=2, stream="temporal")
     record = fake_record("naive", stream="temporal", seed=7)
     record["method"] |= {"name": MARKUP, "settings": {MARKUP: MARKUP}}

@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from fake_results import MARKUP
+from fake_results import MARKUP, fake_result
 
 pytestmark = pytest.mark.browser
 
@@ -136,7 +137,8 @@ def test_two_methods_are_compared(opened: Any) -> None:
     first.select_by_visible_text("hyperprompt")
     second.select_by_visible_text("naive")
     captions = texts(opened, "#group0 .duel-out caption")
-    assert captions == ["hyperprompt minus naive, points", "Paired differences over shared runs, points"]
+    shown = "hyperprompt minus naive, points, mean over shared runs (n = 3)"
+    assert captions == [shown, "Paired differences over shared runs, points"]
     lines = "document.querySelectorAll('#group0 .duel-out > div:nth-child(2) tbody tr')"
     script = f"return Array.from({lines}).map(e => e.innerText)"
     ours = opened.execute_script(script)
@@ -149,9 +151,54 @@ def test_two_methods_are_compared(opened: Any) -> None:
     assert errors(opened) == []
 
 
+def test_matrices_are_compared_over_the_runs_that_both_have(opened: Any) -> None:
+    from selenium.webdriver.support.select import Select
+
+    first, second = (Select(e) for e in opened.find_elements("css selector", "#group0 form.duel select"))
+    first.select_by_visible_text("replay")
+    second.select_by_visible_text("naive")
+    assert "(n = 3)" in texts(opened, "#group0 .duel-out caption")[0]
+    pairs = [(fake_result("replay", seed=seed), fake_result("naive", seed=seed)) for seed in range(3)]
+    wanted = np.mean([one.matrix - other.matrix for one, other in pairs], axis=0) * 100
+    found = [number(text) for text in texts(opened, "#group0 .duel-out > div:first-child tbody td")]
+    assert found == pytest.approx(wanted.ravel().tolist(), abs=0.0501)
+    every = np.mean([fake_result("replay", seed=seed).matrix for seed in range(5)], axis=0)
+    assert abs(every - np.mean([other.matrix for _, other in pairs], axis=0) - wanted / 100).max() > 0.001
+
+
+def test_a_matrix_is_one_stop_of_the_tab_key_and_arrows_go_through_it(opened: Any) -> None:
+    cells = "#group0 .matrices figure:first-child td[data-tip]"
+    assert opened.execute_script(f"return document.querySelectorAll('{cells}[tabindex=\"0\"]').length") == 1
+    start = opened.find_element("css selector", f"{cells}[tabindex='0']")
+    opened.execute_script("arguments[0].focus()", start)
+    for key in ("\ue015", "\ue014"):  # down, right
+        opened.switch_to.active_element.send_keys(key)
+    reached = opened.switch_to.active_element
+    assert reached.get_attribute("data-tip").startswith("kitchen, after stage 1")
+    assert reached.get_attribute("aria-describedby") == "tip"
+    assert start.get_attribute("aria-describedby") is None
+    assert opened.execute_script(f"return document.querySelectorAll('{cells}[tabindex=\"0\"]').length") == 1
+
+
+def test_columns_of_wins_sort_by_number(opened: Any) -> None:
+    script = """
+    const rows = document.querySelectorAll('#group0 table.leaderboard tbody tr');
+    rows.forEach((row, place) => {
+      const cell = Array.from(row.cells).find(e => /^[0-9]+[/][0-9]+[/][0-9]+$/.test(e.textContent.trim()));
+      const wins = [2, 10, 0][place];
+      if (cell.getAttribute('data-value') !== String(Number(cell.textContent.split('/')[0]).toFixed(1))) throw place;
+      cell.setAttribute('data-value', wins + '.0');
+      cell.textContent = wins + '/1/1';
+    });
+    """
+    opened.execute_script(script)
+    head(opened, "won/tied/lost").click()
+    assert column(opened, "won/tied/lost") == ["0/1/1", "2/1/1", "10/1/1"]
+
+
 def test_every_run_says_how_to_make_it_again(opened: Any) -> None:
     commands = texts(opened, "#group0 details .command")
-    assert len(commands) == 9
+    assert len(commands) == 11
     assert "ctbench run --method replay --stream domain --model tiny --seed 2 --control" in commands
     opened.find_element("css selector", "#group0 details summary").click()
     shown = opened.find_element("css selector", "#group0 details").text

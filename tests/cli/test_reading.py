@@ -211,6 +211,12 @@ def test_plot_names_its_file_after_stream_and_kind(call: Call, filled: Path) -> 
     assert Path("domain-anytime.png").is_file()
 
 
+def test_ls_runs_takes_the_beginning_of_a_key(call: Call, filled: Path) -> None:
+    key = fake_result("naive").key
+    assert len(json.loads(call(f"ls runs {key[:10]} --json")[1])) == 1
+    assert "no run whose key begins with 'xyz'" in refused(call("ls runs xyz"))
+
+
 def test_plot_says_which_table_it_does_not_draw(call: Call, filled: Path) -> None:
     write_fakes(filled, methods=("naive",), protocol="0" * 16)
     code, out, err = call("plot")

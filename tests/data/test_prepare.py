@@ -43,6 +43,18 @@ def test_files_are_put_where_the_stream_looks_for_them(here, folder):
     assert not list((here / "data").rglob(".*"))
 
 
+def test_files_outside_the_folder_of_the_stream_are_left_there_or_refused(here, folder):
+    toml = here / "two-reviews.toml"
+    own = toml.read_text()
+    toml.write_text(own.replace('"general.txt"', f'"{folder / "general.txt"}"'))
+    assert "general.txt" not in prepare_stream(get(here), folder).files
+    toml.write_text(own.replace('"general.txt"', '"../general.txt"'))
+    (folder.parent / "general.txt").write_text("a stranger's\n")
+    with pytest.raises(BadConfig, match=r"\.\./general\.txt: lies outside the folder of stream two-reviews"):
+        prepare_stream(get(here), folder)
+    assert not (here / "general.txt").exists()
+
+
 def test_missing_originals_are_one_line(here, folder):
     (folder / "phone.jsonl").unlink()
     with pytest.raises(BadData, match=r"phone\.jsonl: no such file"):

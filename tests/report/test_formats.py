@@ -145,6 +145,18 @@ def test_comparisons_stand_in_csv_and_json_too() -> None:
     assert rows["naive"]["F_Acc_vs_difference"] == ""
 
 
+def test_a_planned_comparison_stands_in_csv_beside_the_others() -> None:
+    results = [fake_result(method, seed=seed) for method in ("naive", "replay", "hyperprompt") for seed in range(8)]
+    found = compare(results, metric="F_Acc", against="naive", planned="replay:hyperprompt")
+    row = next(row for row in csv.DictReader(io.StringIO(found.render("csv"))) if row["method"] == "replay")
+    assert (row["F_Acc_vs_against"], row["F_Acc_planned_against"]) == ("naive", "hyperprompt")
+    every = json.loads(found.render("json"))["tables"][0]["comparisons"]
+    wanted = {each["second"]: each["difference"] for each in every if each["first"] == "replay"}
+    assert float(row["F_Acc_vs_difference"]) == wanted["naive"]
+    assert float(row["F_Acc_planned_difference"]) == wanted["hyperprompt"]
+    assert (row["F_Acc_vs_p_holm"] != "", row["F_Acc_planned_p_holm"]) == (True, "")
+
+
 TABLE = Table(
     title="a title of some words that is longer than the terminal is wide",
     columns=("key", "one", "two", "three"),
