@@ -275,7 +275,7 @@ class Backbone(nn.Module):
         self._check_prompt(prompt, len(batch.input_ids))
         return inputs | {
             "inputs_embeds": self._tap.put_in_front(prompt, self.embed(batch.input_ids)),
-            "attention_mask": mask_with_prompt(batch, prompt.length),
+            "attention_mask": mask_with_prompt(batch, prompt.length, is_encoder=self.objective == "mlm"),
         }
 
     def _check_prompt(self, prompt: Prompt, num_rows: int) -> None:

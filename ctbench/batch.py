@@ -7,7 +7,6 @@ M masked (predicted) positions, L layers, F width of features.
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,12 +32,13 @@ class Batch:
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch on `device`; on the way to a GPU it goes through pinned memory, so nobody waits for it."""
         where = torch.device(device)
-        moved: dict[str, Any] = {field.name: _to(getattr(self, field.name), where) for field in fields(self)}
-        return replace(self, **moved)
+        held = {field.name: getattr(self, field.name) for field in fields(self)}
+        return replace(self, **{name: move(tensor, where) for name, tensor in held.items() if tensor is not None})
 
 
-def _to(tensor: Tensor | None, where: torch.device) -> Tensor | None:
-    if tensor is None or tensor.device == where:
+def move(tensor: Tensor, where: torch.device) -> Tensor:
+    """Return a tensor on a device, through pinned memory on the way to a GPU."""
+    if tensor.device == where:
         return tensor
     if where.type == "cuda" and tensor.device.type == "cpu":
         tensor = tensor.pin_memory()

@@ -185,7 +185,7 @@ class Workshop:
     def _writing(self, spec: Spec, record: dict[str, Any]) -> contextlib.AbstractContextManager[Path]:
         """Write a node; `plan` judges by what it was computed with how long others will take."""
         work = {"model": spec["how"]["model"], "precision": spec["identity"]["precision"]}
-        work |= {"epochs": spec["identity"]["recipe"].get("epochs")}
+        work |= {"epochs": spec["identity"]["recipe"].get("epochs"), "device": device().type}
         return self.store.writing(spec["key"], record | {"work": work})
 
     # What they are made of

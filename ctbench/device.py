@@ -10,12 +10,18 @@ from pathlib import Path
 
 import torch
 
+from ctbench.gpu import is_hidden
+
 
 def device() -> torch.device:
     """Return the device of this process: the one that accelerate picks, so its environment variables work here."""
     from accelerate import PartialState
 
-    return torch.device(PartialState().device)
+    where = torch.device(PartialState(cpu=is_hidden()).device)
+    if where.type == "cuda":  # generators and memory are those of the current device
+        where = torch.device("cuda", where.index or 0)
+        torch.cuda.set_device(where)
+    return where
 
 
 def autocast(precision: str, where: torch.device) -> contextlib.AbstractContextManager[object]:

@@ -121,7 +121,7 @@ def _train(
     seed_torch(seed_from(seed, [name], "torch") >> 1, where)
     per_epoch = -(-len(examples.ids) // recipe.batch)
     num_steps, step, num_tokens = recipe.epochs * per_epoch, 0, 0
-    targets, lengths = torch.from_numpy(examples.targets).to(where), examples.lengths
+    lengths = examples.lengths
     classifier.train()
     for _ in range(recipe.epochs):
         for rows in buckets(lengths, recipe.batch, order):
@@ -130,7 +130,8 @@ def _train(
                 group["lr"] = recipe.lr * schedule_scale(recipe.schedule, recipe.warmup_fraction, step, num_steps)
             with autocast(recipe.precision, where):
                 logits = classifier(batch)
-            loss = F.cross_entropy(logits.float(), targets[torch.from_numpy(rows)])
+            assert batch.targets is not None
+            loss = F.cross_entropy(logits.float(), batch.targets)
             loss.backward()  # type: ignore[no-untyped-call]  # untyped upstream
             if recipe.clip > 0:
                 torch.nn.utils.clip_grad_norm_(parameters, recipe.clip)
@@ -171,8 +172,7 @@ def _batch(examples: EncodedSplit, rows: npt.NDArray[np.int64], pad_id: int) -> 
     return Batch(
         input_ids=torch.from_numpy(input_ids),
         attention_mask=None if full else torch.from_numpy(mask),
-        positions=None,
-        targets=None,
+        targets=torch.from_numpy(examples.targets[rows]),
     )
 
 

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ctbench.errors import BadConfig, BadData, BadPlugin, CTBenchError, RunFailed
+from ctbench.gpu import visible_gpus
 from ctbench.graph import Node, in_order
 from ctbench.store import Store
 
@@ -58,18 +59,12 @@ def missing(nodes: Iterable[Node], store: Store) -> list[Node]:
 
 
 def auto_workers(nodes: Sequence[Node]) -> int:
-    """Return how many workers suit this machine: one per core for nodes of one thread, one per GPU machine."""
-    if _has_gpu():
-        return 1
+    """Return how many workers suit this machine: one per GPU, else one per core for nodes of one thread."""
+    if gpus := visible_gpus():
+        return min(len(gpus), max(1, len(nodes)), MAX_AUTO_WORKERS)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     threads = [int(node.how.get("threads", 1)) for node in nodes if node.kind != "base"]
     return max(1, min(cores // max(threads, default=1), len(nodes), MAX_AUTO_WORKERS))
-
-
-def _has_gpu() -> bool:
-    if "torch" in sys.modules:
-        return bool(sys.modules["torch"].cuda.is_available())
-    return Path("/proc/driver/nvidia/version").exists()
 
 
 def launch(nodes: Sequence[Node], store: Store, cache: Path, *, workers: int, listen: Listener) -> None:
@@ -188,7 +183,7 @@ class _Pool:
         return 1
 
     def _start(self, index: int) -> subprocess.Popen[str]:
-        process = start_serving("ctbench.worker", str(self.store.root), str(self.cache))
+        process = start_serving("ctbench.worker", str(self.store.root), str(self.cache), index=index)
 
         def read() -> None:
             assert process.stdout is not None
@@ -219,26 +214,34 @@ class _Pool:
             reader.join(timeout=10)
 
 
-def start_serving(module: str, *args: str) -> subprocess.Popen[str]:
-    """Start a module that reads requests from its standard input and answers on its standard output, as lines."""
+def start_serving(module: str, *args: str, index: int = 0) -> subprocess.Popen[str]:
+    """Start a module that reads requests from its standard input and answers on its standard output, as lines.
+
+    Args:
+        module: to be run.
+        args: its arguments.
+        index: number of the worker: of several GPUs, each gets the next one.
+    """
     return subprocess.Popen(
         [sys.executable, "-m", module, *args],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         encoding="utf-8",
-        env=worker_environment(),
+        env=worker_environment(index),
         process_group=0,  # an interrupt at the terminal is for this process, which stops what it started
     )
 
 
-def worker_environment() -> dict[str, str]:
-    """Return the environment of a worker; what the user has set stays.
+def worker_environment(index: int = 0) -> dict[str, str]:
+    """Return the environment of the worker of a number; what the user has set stays, but of several GPUs it sees one.
 
     Tokenizers must not start threads beside the node's own. OpenMP's threads wait awake for a moment only: where a core
     is taken by another process, waiting awake for milliseconds made a node of two threads four to seven times slower.
     """
-    return {"TOKENIZERS_PARALLELISM": "false", "GOMP_SPINCOUNT": "2000"} | os.environ
+    gpus = visible_gpus()
+    only = {"CUDA_VISIBLE_DEVICES": gpus[index % len(gpus)]} if len(gpus) > 1 else {}
+    return {"TOKENIZERS_PARALLELISM": "false", "GOMP_SPINCOUNT": "2000"} | os.environ | only
 
 
 def _heights(todo: Sequence[Node]) -> dict[str, int]:

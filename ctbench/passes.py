@@ -113,11 +113,13 @@ class Positions:
         return torch.cat([plain[:, :num_prompt].expand(len(text), -1), text], dim=1) if num_prompt else text
 
 
-def mask_with_prompt(batch: Batch, num_prompt: int) -> Tensor:
-    """Return [B, P + T] with 1 for the prompt.
+def mask_with_prompt(batch: Batch, num_prompt: int, *, is_encoder: bool) -> Tensor | None:
+    """Return [B, P + T] with 1 for the prompt; None for an encoder without padding, which needs none.
 
-    Never None: without a mask, decoders take positions that start again for packed texts and hide the prompt.
+    Without a mask, decoders take positions that start again for packed texts and hide the prompt.
     """
+    if is_encoder and batch.attention_mask is None:
+        return None
     mask = torch.ones_like(batch.input_ids) if batch.attention_mask is None else batch.attention_mask
     return torch.cat([mask.new_ones(len(mask), num_prompt), mask], dim=1)
 

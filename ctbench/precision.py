@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ctbench.errors import BadConfig
+from ctbench.gpu import is_hidden
 
 
 def resolve_precision(precision: str) -> str:
@@ -24,7 +25,9 @@ def has_fast_bf16() -> bool:
     """Return whether bf16 is faster here than fp32: without units for it, it is many times slower."""
     import torch
 
-    return torch.cuda.is_bf16_supported() if torch.cuda.is_available() else _cpu_has_bf16()
+    if torch.cuda.is_available() and not is_hidden():
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return _cpu_has_bf16()
 
 
 def _cpu_has_bf16() -> bool:

@@ -227,9 +227,8 @@ class Trainer:
         for name, parameter in self.named.items():
             mine = [key for key in progress.optimizer if key.partition("/")[2] == name]
             for key in mine:
-                value = progress.optimizer[key]
-                kind = key.partition("/")[0]
-                self.optimizer.state[parameter][kind] = value.clone() if kind == "step" else value.to(stage.device)
+                value = progress.optimizer[key].to(stage.device, copy=True)  # fused AdamW wants even the step there
+                self.optimizer.state[parameter][key.partition("/")[0]] = value
         stage.memory.clear()
         stage.memory.update(progress.memory)
         stage.notes = dict(progress.notes)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ctbench.backbone import Backbone, Batch
+from ctbench.batch import move
 from ctbench.data.stream import PretrainRecipe
 from ctbench.data.tokens import Blocks
 from ctbench.device import seed_torch
@@ -145,7 +146,7 @@ class Stage:
     def normal(self, shape: Sequence[int], purpose: str) -> Tensor:
         """Return standard normal noise of `shape` from this step's generator for `purpose`."""
         values = self.generator(purpose).standard_normal(tuple(shape), dtype=np.float32)
-        return torch.from_numpy(values).to(self.device)
+        return move(torch.from_numpy(values), self.device)
 
     def mask(self, blocks: Tensor, purpose: str) -> Batch:
         """Return an LM batch of unmasked `blocks` [n, T], with places drawn from this step's generator."""

@@ -28,6 +28,7 @@ from ctbench.bench.shapes import (
     make_tokenizer,
 )
 from ctbench.device import autocast, device, isolated, peak_memory_bytes, reset_peak_memory
+from ctbench.kernels import return_freed_memory
 from ctbench.masking import Masker
 from ctbench.method import Method
 from ctbench.plugins import get_method, get_stream
@@ -90,7 +91,7 @@ def run_engine(work: Work) -> dict[str, Any]:
     warmup = _rounded(work.warmup)
     for number, report in enumerate(reports):
         num_steps = LOG_EVERY if report is None else warmup + _rounded(work.steps)
-        before = copy.deepcopy(backbone)
+        before = copy.deepcopy(backbone).to("cpu")
         trainer = Trainer(
             method=method,
             backbone=backbone,
@@ -117,6 +118,7 @@ def run_engine(work: Work) -> dict[str, Any]:
 
 def run_bare(work: Work) -> dict[str, Any]:
     """Run the same work as the least code that does it: no method, no log, no hooks; kernels and masks alike."""
+    return_freed_memory()
     reset_peak_memory()
     shape, steps = work.shape, work.warmup + work.steps
     with isolated(threads=work.threads):
@@ -164,6 +166,9 @@ def run_trainer(work: Work) -> dict[str, Any]:
     import datasets
     import transformers
 
+    if work.compiled:
+        torch.compiler.reset()  # every request has a model of its own, and recompilations are limited
+    return_freed_memory()
     reset_peak_memory()
     torch.set_num_threads(work.threads)
     shape, counts, stamps = work.shape, [], {}
@@ -189,6 +194,7 @@ def run_trainer(work: Work) -> dict[str, Any]:
                 learning_rate=1e-4,
                 bf16=work.precision == "bf16",
                 torch_compile=work.compiled,
+                tf32=None if device().type == "cpu" else False,  # as the engine's fp32; compiling would switch it on
                 use_cpu=device().type == "cpu",
                 dataloader_pin_memory=device().type != "cpu",
                 remove_unused_columns=False,
@@ -242,8 +248,8 @@ def _blocks(shape: Shape, *, seed: int) -> RandomBlocks:
 
 
 def _now() -> float:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
+    if device().type != "cpu":
+        torch.accelerator.synchronize()
     return time.perf_counter()
 
 

@@ -21,6 +21,7 @@ from ctbench.bench.side import side_processes
 from ctbench.bench.training import measure_training, plan_sides
 from ctbench.errors import BadConfig, UnknownName, one_line
 from ctbench.estimate import write_speeds
+from ctbench.gpu import visible_gpus
 from ctbench.plugins import find_plugin
 from ctbench.precision import has_fast_bf16
 from ctbench.results import check_writable
@@ -127,7 +128,7 @@ def bench(question: Question, *, say: Callable[[str], None], ask: Ask | None = N
                 question.cell,
                 Path(folder),
                 precisions=precisions,
-                workers=threads,
+                workers=1 if visible_gpus() else threads,
                 per_worker=question.cells_per_worker,
                 pairs=question.pairs,
                 say=lambda line: say(f"cells: {line}"),

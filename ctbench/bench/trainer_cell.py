@@ -16,8 +16,9 @@ def main() -> None:
     """Fine-tune the model of a folder that `ctbench.bench.cells` or `.protocol` wrote and print its accuracy."""
     import datasets
     import numpy as np
-    import torch
     import transformers
+
+    from ctbench.device import device
 
     folder = Path(sys.argv[1])
     about = json.loads((folder / "trainer.json").read_text(encoding="utf-8"))
@@ -43,7 +44,7 @@ def main() -> None:
                 num_train_epochs=about["epochs"],
                 learning_rate=about["lr"],
                 bf16=about["precision"] == "bf16",
-                use_cpu=not torch.cuda.is_available(),
+                use_cpu=device().type == "cpu",
                 report_to="none",
                 save_strategy="no",
                 disable_tqdm=True,

@@ -15,8 +15,9 @@ from typing import Any
 def main() -> None:
     """Pre-train the model of a folder that `ctbench.bench.protocol.write_rival` made, and save it beside."""
     import datasets
-    import torch
     import transformers
+
+    from ctbench.device import device
 
     folder = Path(sys.argv[1])
     about = json.loads((folder / "trainer.json").read_text(encoding="utf-8"))
@@ -45,7 +46,7 @@ def main() -> None:
                 weight_decay=about["weight_decay"],
                 warmup_steps=round(about["warmup_fraction"] * about["steps"]),
                 bf16=about["precision"] == "bf16",
-                use_cpu=not torch.cuda.is_available(),
+                use_cpu=device().type == "cpu",
                 report_to="none",
                 save_strategy="no",
                 disable_tqdm=True,
