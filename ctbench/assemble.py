@@ -69,7 +69,7 @@ def assemble(run: Run, expander: Expander, store: Store) -> Result:
             "stages": stages,
             "cost": _cost(run, stages, cells),
             "findings": [{"code": "note", "message": note} for note in any_loss["notes"]],
-            "provenance": provenance(),
+            "provenance": _provenance(run, store),
         }
     )
     return dataclasses.replace(result, findings=(*result.findings, *find(result)))
@@ -116,6 +116,13 @@ def _cells(run: Run, store: Store) -> list[dict[str, Any]]:
                     }
                 )
     return found
+
+
+def _provenance(run: Run, store: Store) -> dict[str, Any]:
+    """Return what the numbers were made with; a GPU that stages ran on is named beside the processor."""
+    made = provenance()
+    used = {str(store.record(node.key).get("work", {}).get("device", "cpu")) for node in run.stages}
+    return made | {"processor": " + ".join([made["processor"], *sorted(used - {"cpu"})])}
 
 
 def _source_key(run: Run, source: int) -> str:

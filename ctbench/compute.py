@@ -20,7 +20,7 @@ from ctbench.data.sources import read_texts
 from ctbench.data.stream import PretrainRecipe, Stream, reorder
 from ctbench.data.tasks import TaskData, encode_task
 from ctbench.data.tokens import Blocks, Corpus, corpus
-from ctbench.device import device, isolated
+from ctbench.device import device, device_name, isolated
 from ctbench.errors import BadPlugin
 from ctbench.finetune import finetune, held_out_loss
 from ctbench.graph import digest
@@ -185,7 +185,7 @@ class Workshop:
     def _writing(self, spec: Spec, record: dict[str, Any]) -> contextlib.AbstractContextManager[Path]:
         """Write a node; `plan` judges by what it was computed with how long others will take."""
         work = {"model": spec["how"]["model"], "precision": spec["identity"]["precision"]}
-        work |= {"epochs": spec["identity"]["recipe"].get("epochs"), "device": device().type}
+        work |= {"epochs": spec["identity"]["recipe"].get("epochs"), "device": device_name()}
         return self.store.writing(spec["key"], record | {"work": work})
 
     # What they are made of

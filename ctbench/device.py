@@ -24,6 +24,12 @@ def device() -> torch.device:
     return where
 
 
+def device_name() -> str:
+    """Return "cpu", or what the device of this process calls itself."""
+    where = device()
+    return torch.cuda.get_device_name(where) if where.type == "cuda" else where.type
+
+
 def autocast(precision: str, where: torch.device) -> contextlib.AbstractContextManager[object]:
     """Return the context in which forward passes run: autocast for "bf16", nothing for "fp32"."""
     if precision == "bf16":

@@ -12,6 +12,7 @@ from ctbench.compute import Workshop
 from ctbench.errors import BadConfig, RunFailed
 from ctbench.launch import missing
 from ctbench.partial import load_progress
+from ctbench.provenance import processor
 from ctbench.result_format import to_record
 from ctbench.runner import run
 from ctbench.store import Store, home
@@ -93,6 +94,17 @@ def test_second_run_computes_nothing_and_keeps_the_file(place):
     assert todo == []
     assert said[0].startswith("same: ")
     assert np.array_equal(first.matrix, again.matrix)
+
+
+def test_a_gpu_that_stages_ran_on_is_named_beside_the_processor(place):
+    result, *_ = go(place)
+    assert result.provenance.processor == processor()
+    path = Store(home() / "store").folder(result.stages[0].key) / "record.json"
+    before = path.read_text()
+    path.write_text(json.dumps(json.loads(before) | {"work": {"device": "NVIDIA X"}}))
+    again, *_ = go(place)
+    path.write_text(before)
+    assert again.provenance.processor == f"{processor()} + NVIDIA X"
 
 
 def test_second_method_recomputes_neither_base_nor_row_0(place):

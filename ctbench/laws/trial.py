@@ -22,7 +22,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from ctbench.backbone import Backbone, Batch
 from ctbench.data.stream import Stream
-from ctbench.device import isolated
+from ctbench.device import device, isolated
 from ctbench.errors import CTBenchError
 from ctbench.laws.world import SEED, World
 from ctbench.memory import Tree, flatten
@@ -138,7 +138,7 @@ class Trial:
         """Return what the classifier of a cell reads of some text, [B, T, F]."""
         rows = next(iter(self.world.blocks.values()))[torch.arange(2).numpy()]
         with torch.no_grad(), isolated(threads=1), self._explained("a cell"):
-            return backbone.eval().features(Batch(input_ids=torch.from_numpy(rows)))
+            return backbone.eval().features(Batch(input_ids=torch.from_numpy(rows)).to(backbone.device))
 
     def _run_all(self, *, saves: bool) -> list[Done]:
         done: list[Done] = []
@@ -161,7 +161,7 @@ class Trial:
         start = backbone.state()
         trainer = Trainer(
             method=cast(Method, watch),
-            backbone=backbone,
+            backbone=backbone.to(device()),
             memory=copy.deepcopy(source.loaded) if source else {},
             blocks={name: self.world.blocks[name] for name in domains},
             recipe=recipe,
