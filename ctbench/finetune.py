@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ctbench.backbone import Backbone, Batch
+from ctbench.batch import move
 from ctbench.data.stream import FinetuneRecipe
 from ctbench.data.tasks import EncodedSplit, TaskData, buckets, pad, score
 from ctbench.data.tokens import Blocks
@@ -126,12 +127,12 @@ def _train(
     for _ in range(recipe.epochs):
         for rows in buckets(lengths, recipe.batch, order):
             batch = _batch(examples, rows, pad_id).to(where)
+            targets = move(torch.from_numpy(examples.targets[rows]), where)
             for group in optimizer.param_groups:
                 group["lr"] = recipe.lr * schedule_scale(recipe.schedule, recipe.warmup_fraction, step, num_steps)
             with autocast(recipe.precision, where):
                 logits = classifier(batch)
-            assert batch.targets is not None
-            loss = F.cross_entropy(logits.float(), batch.targets)
+            loss = F.cross_entropy(logits.float(), targets)
             loss.backward()  # type: ignore[no-untyped-call]  # untyped upstream
             if recipe.clip > 0:
                 torch.nn.utils.clip_grad_norm_(parameters, recipe.clip)
@@ -172,7 +173,6 @@ def _batch(examples: EncodedSplit, rows: npt.NDArray[np.int64], pad_id: int) -> 
     return Batch(
         input_ids=torch.from_numpy(input_ids),
         attention_mask=None if full else torch.from_numpy(mask),
-        targets=torch.from_numpy(examples.targets[rows]),
     )
 
 

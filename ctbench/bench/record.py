@@ -71,11 +71,10 @@ class Question:
                 raise UnknownName("precision", precision, PRECISIONS)
         for method in self.methods:
             find_plugin("method", method)
-        for name, given in (("shape", [each.name for each in self.shapes]), ("method", self.methods)):
+        shapes = tuple(shape.name for shape in self.shapes)
+        for name, given in (("shape", shapes), ("method", self.methods), ("precision", self.precisions)):
             if len(set(given)) < len(given):
                 raise BadConfig(f"bench was given a {name} twice: {', '.join(given)}")
-        if len(set(self.precisions)) < len(self.precisions):
-            raise BadConfig(f"bench was given a precision twice: {', '.join(self.precisions)}")
         if not self.shapes and {"pretrain", "overhead"} & {*self.what}:
             raise BadConfig("bench has no shape to pre-train; name one with --shape")
         if not self.what:

@@ -46,7 +46,8 @@ def command(
         raise UnknownName("list", what, listers, hint="ctbench ls --help")
     if name is not None:
         every = _settings(name) if what == "methods" else listers[what]()
-        rows = [row for row in every if what == "methods" or _is_called(row, name, by_beginning=what == "runs")]
+        fits = str.startswith if what == "runs" else str.__eq__
+        rows = every if what == "methods" else [row for row in every if fits(str(row["name"]), name)]
         if not rows and what == "runs":
             raise MissingResult(f"no run whose key begins with '{name}' in {results}")
         if not rows and what != "methods":
@@ -57,10 +58,6 @@ def command(
         print_answer(json.dumps(rows, allow_nan=False))
     else:
         _print(rows)
-
-
-def _is_called(row: dict[str, Any], name: str, *, by_beginning: bool) -> bool:
-    return str(row["name"]).startswith(name.lower()) if by_beginning else bool(row["name"] == name)
 
 
 def _methods() -> list[dict[str, Any]]:
