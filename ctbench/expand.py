@@ -86,9 +86,11 @@ class Expander:
 
     def _check_objective(self) -> None:
         """Refuse causal training of tiny, an encoder; other models are asked when they are loaded."""
+        if self.model != TINY:
+            return
         recipe = self.stream.recipe
         for table, part in (("pretrain", recipe.pretrain), ("base", recipe.base)):
-            if self.model == TINY and part is not None and part.objective == "clm":
+            if part is not None and part.objective == "clm":
                 raise BadConfig(f"{table}.objective is 'clm', and tiny is a masked LM; name a decoder with --model")
 
     @cached_property

@@ -26,6 +26,5 @@ def visible_gpus(driver: Path = _DRIVER) -> list[str]:
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
     if chosen is not None:
         return [name for name in chosen.split(",") if name.strip() not in ("", "-1")]
-    return (
-        [str(number) for number, _ in enumerate((driver / "gpus").iterdir())] if (driver / "gpus").is_dir() else ["0"]
-    )
+    count = len(list((driver / "gpus").glob("*"))) or 1
+    return [str(number) for number in range(count)]
