@@ -44,8 +44,10 @@ def assemble(run: Run, expander: Expander, store: Store) -> Result:
             },
             "recipe": {
                 "name": stream.recipe.name,
-                "base": plain(stream.recipe.base) if run.base and stream.recipe.base else None,
-                "pretrain": plain(stream.recipe.pretrain),
+                "base": plain(stream.recipe.base) | {"compiled": expander.compiled["base"]}
+                if run.base and stream.recipe.base
+                else None,
+                "pretrain": plain(stream.recipe.pretrain) | {"compiled": expander.compiled["pretrain"]},
                 "finetune": _lists(plain(stream.recipe.finetune)),
             },
             "seed": run.seed,

@@ -17,9 +17,11 @@ import torch
 from torch import Tensor, nn
 
 from ctbench.batch import Batch, Output, Prompt
+from ctbench.compiled import compile_forward, forget_compiled
 from ctbench.errors import BadConfig, BadData
 from ctbench.families import Role, find_family, require_family
 from ctbench.kernels import ATTENTION, DropoutSource, lm_loss, register_attention, use_cheap_dropout
+from ctbench.output import align_outputs
 from ctbench.passes import Positions, Tap, find_layers, fixed_options, mask_with_prompt
 from ctbench.states import copy_into, unique_tensors
 
@@ -70,6 +72,7 @@ class Backbone(nn.Module):
         self._layer_path = find_layers(model)
         layers = [] if self._layer_path is None else self.layers
         self._tap.install(model.base_model, model.get_output_embeddings(), layers)
+        align_outputs(model.get_output_embeddings())
         use_cheap_dropout(model, self.dropout_source)
         self._choose_attention()
         self.train(model.training)
@@ -210,6 +213,19 @@ class Backbone(nn.Module):
         """Return (name, parameter) of everything that requires a gradient."""
         return [(name, parameter) for name, parameter in self.named_parameters() if parameter.requires_grad]
 
+    # Speed
+
+    def compile_layers(self) -> bool:
+        """Compile what every layer computes, for passes within `compiled_step`; a copy of the backbone is not compiled.
+
+        Returns:
+            Whether it is; not on a CPU, where the kernels are our own, nor where the layers cannot be found.
+        """
+        if self.device.type != "cuda" or self._layer_path is None:
+            return False
+        compile_forward(self.layers)
+        return True
+
     # Copies
 
     def state(self) -> dict[str, Tensor]:
@@ -230,6 +246,8 @@ class Backbone(nn.Module):
         memo[id(self)] = clone
         for key, value in self.__dict__.items():
             clone.__dict__[key] = copy.deepcopy(value, memo)
+        if clone._layer_path is not None:
+            forget_compiled(clone.layers)
         return clone
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:
@@ -272,19 +290,12 @@ class Backbone(nn.Module):
             return inputs | {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
         if prompt.deep and self._layer_path is None:
             self.layers  # noqa: B018  # says what is wrong
-        self._check_prompt(prompt, len(batch.input_ids))
+        wanted = (self.num_layers, prompt.length, self.hidden_size) if prompt.deep else (prompt.length, self.width)
+        prompt.check_shape(wanted, len(batch.input_ids))
         return inputs | {
             "inputs_embeds": self._tap.put_in_front(prompt, self.embed(batch.input_ids)),
             "attention_mask": mask_with_prompt(batch, prompt.length, is_encoder=self.objective == "mlm"),
         }
-
-    def _check_prompt(self, prompt: Prompt, num_rows: int) -> None:
-        found = tuple(prompt.vectors.shape)
-        wanted: tuple[int, ...] = (prompt.length, self.width)
-        if prompt.deep:
-            wanted = (self.num_layers, prompt.length, self.hidden_size)
-        if found not in (wanted, (num_rows, *wanted)):
-            raise ValueError(f"prompt of shape {found}; wanted {wanted} or {(num_rows, *wanted)}")
 
     def _resolve(self, prompt: Prompt | Tensor | Literal["own"] | None, batch: Batch) -> Prompt | None:
         if isinstance(prompt, str):

@@ -78,6 +78,12 @@ class Prompt:
         """P, the number of places in front of the text."""
         return self.vectors.shape[-2]
 
+    def check_shape(self, wanted: tuple[int, ...], num_rows: int) -> None:
+        """Raise a ValueError unless the vectors have the shape `wanted`, once or for each of `num_rows` texts."""
+        found = tuple(self.vectors.shape)
+        if found not in (wanted, (num_rows, *wanted)):
+            raise ValueError(f"prompt of shape {found}; wanted {wanted} or {(num_rows, *wanted)}")
+
     def detach(self) -> Prompt:
         """Return the prompt without its graph."""
         return Prompt(self.vectors.detach(), self.deep)

@@ -10,6 +10,8 @@ from typing import Any
 
 from ctbench.errors import BadConfig, BadData
 
+TINY = "tiny"
+"""The one backbone that is made here: from the stream's general text."""
 _WANTED = ["config.json", "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "*.model", "*.safetensors*"]
 USUAL_TOKENS = {
     "mask_token": ("[MASK]", "<mask>"),
@@ -89,6 +91,15 @@ def model_type(name: str, *, online: bool = False) -> str:
         BadConfig: there is no such checkpoint, or its configuration cannot be read.
     """
     return str(_config(find_checkpoint(name, online=online), name).get("model_type", ""))
+
+
+def weight_bytes(name: str) -> int:
+    """Return the size of a checkpoint's weights on the disk.
+
+    Raises:
+        CTBenchError: there is no such checkpoint here, or it has no weights.
+    """
+    return sum(path.stat().st_size for path in _weight_files(find_checkpoint(name)))
 
 
 def _config(folder: Path, name: str) -> dict[str, Any]:

@@ -89,7 +89,7 @@ class Workshop:
         texts, seed = read_texts(stream, stream.general, domain=None), spec["identity"]["seed"]
         with isolated(threads=1):
             backbone = build_tiny(texts, seed=seed_from(seed, [GENERAL], "weights") >> 1)
-        recipe = _with_precision(stream.recipe.base, spec)
+        recipe = _resolved(stream.recipe.base, spec)
         blocks = {GENERAL: self._blocks(stream, GENERAL, backbone, recipe.length, held_out=False)}
         trainer = Trainer(
             method=Method(),
@@ -110,7 +110,7 @@ class Workshop:
     def _compute_stage(self, spec: Spec, report: Report | None) -> None:
         how, identity = spec["how"], spec["identity"]
         stream, method = self._stream(how), self._method(spec)
-        recipe = _with_precision(stream.recipe.pretrain, spec)
+        recipe = _resolved(stream.recipe.pretrain, spec)
         parent = next(iter(spec["parents"]), None)  # None: a checkpoint that was given
         backbone, memory = self._restore(spec, parent)
         before = _digest(backbone.state())
@@ -140,7 +140,7 @@ class Workshop:
     def _compute_loss(self, spec: Spec, _report: Report | None) -> None:
         how, identity = spec["how"], spec["identity"]
         stream = self._stream(how)
-        recipe = _with_precision(stream.recipe.pretrain, spec)
+        recipe = _resolved(stream.recipe.pretrain, spec)
         losses, num_tokens = {}, 0
         with isolated(threads=recipe.threads):
             for name in identity["domains"]:
@@ -283,8 +283,9 @@ class Workshop:
         return self._tasks[key]
 
 
-def _with_precision(recipe: PretrainRecipe, spec: Spec) -> PretrainRecipe:
-    return dataclasses.replace(recipe, precision=spec["identity"]["precision"])
+def _resolved(recipe: PretrainRecipe, spec: Spec) -> PretrainRecipe:
+    identity = spec["identity"]
+    return dataclasses.replace(recipe, precision=identity["precision"], compiled=identity.get("compiled", False))
 
 
 def _unknown_share(blocks: Mapping[str, Blocks], tokenizer: Any) -> float:

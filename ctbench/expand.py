@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-from ctbench.checkpoint import backbone_digest, model_type
+from ctbench.checkpoint import TINY, backbone_digest, model_type
 from ctbench.data.schema import GENERAL
 from ctbench.data.sources import fingerprint, task_fingerprint
 from ctbench.data.stream import PretrainRecipe, Stream, reorder
 from ctbench.errors import BadConfig, BadPlugin, CTBenchError
 from ctbench.families import require_family
+from ctbench.gpu import visible_gpus
 from ctbench.graph import Node, digest, plain
 from ctbench.job import Job, Run
 from ctbench.method import Method, configure
@@ -23,8 +24,6 @@ from ctbench.precision import resolve_precision
 from ctbench.randomness import seed_from
 from ctbench.source import source_digest
 
-TINY = "tiny"
-"""The one backbone that is made here: from the stream's general text."""
 BASE_SEED = 0
 """The base belongs to the stream and its language, not to a run."""
 
@@ -52,6 +51,11 @@ class Expander:
             "base": resolve_precision(self.stream.recipe.base.precision if self.stream.recipe.base else "fp32"),
             "pretrain": resolve_precision(self.stream.recipe.pretrain.precision),
             "finetune": resolve_precision(self.stream.recipe.finetune.precision),
+        }
+        has_gpu = bool(visible_gpus())
+        self.compiled = {
+            "base": has_gpu and self.stream.recipe.base is not None and self.stream.recipe.base.compiled,
+            "pretrain": has_gpu and self.stream.recipe.pretrain.compiled,
         }
         self.text = {name: self._text(name) for name in self.stream.names}
         self.tasks = {name: task_fingerprint(self.stream, self.stream.domain(name)) for name in self.stream.names}
@@ -106,9 +110,10 @@ class Expander:
             {
                 "stream": [self.stream.name, self.stream.version],
                 "data": self.data_digest,
-                "recipe": [plain(recipe.pretrain), plain(recipe.finetune)],
+                "recipe": [plain(recipe.pretrain, without=("compiled",)), plain(recipe.finetune)],
                 "backbone": self.backbone,
                 "precision": self.precision,
+                **self._if_compiled("pretrain"),
             }
         )[:16]
 
@@ -177,8 +182,9 @@ class Expander:
             identity={
                 "model": "tiny",
                 "text": fingerprint(stream, stream.general, domain=None),
-                "recipe": plain(recipe),
+                "recipe": plain(recipe, without=("compiled",)),
                 "precision": self.precision["base"],
+                **self._if_compiled("base"),
                 "seed": BASE_SEED,
             },
             how={**self.how, "threads": recipe.threads},
@@ -204,9 +210,10 @@ class Expander:
                 "method": method,
                 "domains": list(domains),
                 "text": [self._text(name) for name in domains],
-                "recipe": plain(recipe, without=("tokens", "held_out_tokens")),
+                "recipe": plain(recipe, without=("tokens", "held_out_tokens", "compiled")),
                 "num_steps": self._num_steps(recipe, domains),
                 "precision": self.precision["pretrain"],
+                **self._if_compiled("pretrain"),
                 "seed": seed,
                 "build_seed": seed,
             },
@@ -276,6 +283,10 @@ class Expander:
         if source == BASE:
             return {"stage": BASE}
         return {"stage": source, "method": method, "build_seed": seed}
+
+    def _if_compiled(self, table: str) -> dict[str, bool]:
+        """Say that layers are compiled where they are: it changes the last bits, and the draws of dropout."""
+        return {"compiled": True} if self.compiled[table] else {}
 
     def _given(self, parents: tuple[Node, ...]) -> dict[str, str]:
         """A checkpoint that is given has no node: its digest stands for it."""

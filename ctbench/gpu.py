@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -28,3 +30,26 @@ def visible_gpus(driver: Path = _DRIVER) -> list[str]:
         return [name for name in chosen.split(",") if name.strip() not in ("", "-1")]
     count = len(list((driver / "gpus").glob("*"))) or 1
     return [str(number) for number in range(count)]
+
+
+def free_memory(gpus: Sequence[str]) -> list[int]:
+    """Return the bytes that are free on each GPU, by the driver's own tool; 0 where it does not tell.
+
+    Args:
+        gpus: numbers, or UUIDs or the beginnings of UUIDs, as `visible_gpus` returns them.
+    """
+    command = ["nvidia-smi", "--query-gpu=index,uuid,memory.free", "--format=csv,noheader,nounits"]
+    try:
+        told = subprocess.run(command, capture_output=True, text=True, timeout=20, check=True).stdout
+        rows = [[part.strip() for part in line.split(",")] for line in told.splitlines()]
+        free = [(number, uuid, int(mebibytes) * 2**20) for number, uuid, mebibytes in rows]
+    except (OSError, ValueError, subprocess.SubprocessError):
+        return [0 for _ in gpus]
+    return [
+        next((size for number, uuid, size in free if name.strip() == number or _begins(uuid, name.strip())), 0)
+        for name in gpus
+    ]
+
+
+def _begins(uuid: str, name: str) -> bool:
+    return name.startswith("GPU-") and uuid.startswith(name)

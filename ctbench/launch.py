@@ -19,12 +19,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ctbench.checkpoint import TINY, weight_bytes
 from ctbench.errors import BadConfig, BadData, BadPlugin, CTBenchError, RunFailed
-from ctbench.gpu import visible_gpus
+from ctbench.gpu import free_memory, visible_gpus
 from ctbench.graph import Node, in_order
 from ctbench.store import Store
 
 MAX_AUTO_WORKERS = 8
+MAX_WORKERS_PER_GPU = 4
+GPU_MEMORY = 4 * 2**30
 MAX_WORKERS = 256
 
 
@@ -59,12 +62,23 @@ def missing(nodes: Iterable[Node], store: Store) -> list[Node]:
 
 
 def auto_workers(nodes: Sequence[Node]) -> int:
-    """Return how many workers suit this machine: one per GPU, else one per core for nodes of one thread."""
-    if gpus := visible_gpus():
-        return min(len(gpus), max(1, len(nodes)), MAX_AUTO_WORKERS)
+    """Return how many workers suit this machine: one per core for nodes of one thread, or some on every GPU.
+
+    One process seldom keeps a GPU busy with models of this size, so several share it where its memory allows.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if gpus := visible_gpus():
+        needed = max((_gpu_memory(str(node.how["model"])) for node in nodes), default=GPU_MEMORY)
+        fitting = min(free_memory(gpus)) // needed
+        per_gpu = max(1, min(MAX_WORKERS_PER_GPU, cores // (2 * len(gpus)), fitting))
+        return max(1, min(per_gpu * len(gpus), len(nodes)))
     threads = [int(node.how.get("threads", 1)) for node in nodes if node.kind != "base"]
     return max(1, min(cores // max(threads, default=1), len(nodes), MAX_AUTO_WORKERS))
+
+
+def _gpu_memory(model: str) -> int:
+    """Return the bytes that a worker is taken to need on a GPU: 100 for every weight, and a share for all models."""
+    return GPU_MEMORY + (0 if model == TINY else 25 * weight_bytes(model))
 
 
 def launch(nodes: Sequence[Node], store: Store, cache: Path, *, workers: int, listen: Listener) -> None:

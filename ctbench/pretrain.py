@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ctbench.backbone import Backbone
+from ctbench.compiled import compiled_step, release_compiled
 from ctbench.data.stream import PretrainRecipe
 from ctbench.data.tokens import Blocks
 from ctbench.device import Stopwatch, autocast, isolated, peak_memory_bytes, reset_peak_memory
@@ -88,7 +90,7 @@ class Trainer:
         backbone: built by the method, weights loaded, on its device.
         memory: the tree left by the stage before.
         blocks: the stage's text by domain.
-        recipe: batch, length, learning rate and so on; `precision` is resolved.
+        recipe: batch, length, learning rate and so on; `precision` and `compiled` are resolved.
         num_steps: updates to make.
         seed: the run's seed.
         load_teacher: gives the LM as it was before this stage.
@@ -125,6 +127,7 @@ class Trainer:
         self._forward_tokens = 0
         self._watch = Stopwatch()
         self._sums: dict[str, Tensor] = {}
+        self._is_compiled = recipe.compiled and backbone.compile_layers()
 
     def run(
         self,
@@ -149,7 +152,7 @@ class Trainer:
         return_freed_memory()
         self._watch = Stopwatch()
         reset_peak_memory()
-        with isolated(threads=self.recipe.threads):
+        with isolated(threads=self.recipe.threads), self._releasing():
             if progress is None:
                 stage.prepare()
                 self.method.begin(stage)
@@ -172,12 +175,20 @@ class Trainer:
             self.method.end(stage)
         return self._record()
 
+    @contextmanager
+    def _releasing(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            if self._is_compiled:
+                release_compiled()
+
     def _update(self, step: int) -> None:
         stage, recipe = self.stage, self.recipe
         batch = stage.start_step(step)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(recipe, step, stage.num_steps)
-        with autocast(recipe.precision, stage.device):
+        with compiled_step() if self._is_compiled else nullcontext(), autocast(recipe.precision, stage.device):
             terms = _checked(self.method, self.method.loss(stage, batch))
         total = sum(terms.values(), start=torch.zeros((), device=stage.device))
         total.backward()  # type: ignore[no-untyped-call]  # untyped upstream

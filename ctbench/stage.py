@@ -126,6 +126,8 @@ class Stage:
         if self._teacher is None:
             self._teacher = self._load_teacher().requires_grad_(False).eval().to(self.device)
             self._teacher.forward_tokens = 0
+            if self.recipe.compiled:
+                self._teacher.compile_layers()
         return self._teacher
 
     @property

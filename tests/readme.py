@@ -139,7 +139,16 @@ def ablations() -> str:
 
 def speed() -> str:
     """Return the ratios of the committed bench."""
-    document = json.loads((ROOT / "results" / "bench" / "bench.json").read_text(encoding="utf-8"))
+    return _speed("bench.json")
+
+
+def gpu() -> str:
+    """Return those on a GPU, one table for each shape."""
+    return "\n".join(_speed(name) for name in ("gpu.json", "gpu-512.json"))
+
+
+def _speed(name: str) -> str:
+    document = json.loads((ROOT / "results" / "bench" / name).read_text(encoding="utf-8"))
     machine = document["machine"]
     versions = ", ".join(f"{name} {machine['versions'][name]}" for name in ("torch", "transformers"))
     lines = ["| at | side | against | ratio | least | most |", "| --- | --- | --- | ---: | ---: | ---: |"]
@@ -155,13 +164,17 @@ def speed() -> str:
                 share, found = side["peak_fraction"], side["tokens_per_second"]
                 ends = (share * found[end] / found["median"] for end in ("min", "max"))
                 add(training["shape"], side["label"], f"matmul peak {side['precision']}", share, *ends)
-    for row in document["cells"]["ratios"]:
-        add("cells", row["label"], row["against"], row["median"], row["min"], row["max"])
-    protocol = document["protocol"]
-    at = f"{protocol['stream']}, whole run"
-    for row in protocol["ratios"]:
-        lines.append(f"| {at} | {row['label']} | {row['against']}, projected | {row['ratio']:.1f} | – | – |")
-    about = f"{machine['processor']}, {machine['cores']} cores, {versions}, {document['training'][0]['pairs']} rounds"
+    if cells := document["cells"]:
+        for row in cells["ratios"]:
+            add("cells", row["label"], row["against"], row["median"], row["min"], row["max"])
+    if protocol := document["protocol"]:
+        for row in protocol["ratios"]:
+            against = f"{row['against']}, projected"
+            lines.append(
+                f"| {protocol['stream']}, whole run | {row['label']} | {against} | {row['ratio']:.1f} | – | – |"
+            )
+    where = machine["gpu"] or f"{machine['processor']}, {machine['cores']} cores"
+    about = f"{where}, {versions}, {document['training'][0]['pairs']} rounds"
     return "\n".join([f"{about}:", "", *lines]) + "\n"
 
 
@@ -211,6 +224,7 @@ def generated(text: str) -> str:
         "adaptation": adaptation,
         "precision": precision,
         "speed": speed,
+        "gpu": gpu,
         "scaling": scaling,
         "declared": declared,
         "tuned": tuned,

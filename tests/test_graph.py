@@ -57,6 +57,21 @@ def test_editing_a_method_file_changes_its_stages_and_cells_but_not_base_or_row_
     assert all(a.key != b.key for a, b in zip(before.stages, after.stages, strict=True))
 
 
+def test_compiled_layers_enter_keys_on_a_gpu_alone(tmp_path, monkeypatch):
+    stream = write_stream(tmp_path)
+    plain = spec_of(stream)
+    asked = {"pretrain.compiled": "true"}
+    on_cpu = spec_of(stream, settings=asked)
+    assert [node.key for node in on_cpu.nodes] == [node.key for node in plain.nodes]
+    monkeypatch.setattr("ctbench.expand.visible_gpus", lambda: ["0"])
+    assert [node.key for node in spec_of(stream).nodes] == [node.key for node in plain.nodes]
+    on_gpu = spec_of(stream, settings=asked)
+    assert on_gpu.base.key == plain.base.key
+    assert on_gpu.losses[0].key == plain.losses[0].key
+    assert not {node.key for node in on_gpu.stages} & {node.key for node in plain.stages}
+    assert all(node.identity["compiled"] for node in on_gpu.stages)
+
+
 def test_seed_varies_stages_and_not_the_base(tmp_path):
     stream = write_stream(tmp_path)
     zero, one = spec_of(stream, seed=0), spec_of(stream, seed=1)

@@ -61,7 +61,7 @@ class Work:
         warmup: steps before the clock starts.
         steps: steps that are timed.
         method: name or path of a method, for the engine; None is the LM loss alone.
-        compiled: whether the Trainer compiles the model.
+        compiled: whether the engine compiles the layers, the Trainer the model.
     """
 
     shape: Shape
@@ -97,7 +97,13 @@ def run_engine(work: Work) -> dict[str, Any]:
             backbone=backbone,
             memory=memory,
             blocks={stream.names[number]: cast("Blocks", _blocks(work.shape, seed=number))},
-            recipe=make_recipe(work.shape, num_steps=num_steps, precision=work.precision, threads=work.threads),
+            recipe=make_recipe(
+                work.shape,
+                num_steps=num_steps,
+                precision=work.precision,
+                threads=work.threads,
+                compiled=work.compiled,
+            ),
             num_steps=num_steps,
             seed=0,
             load_teacher=lambda before=before: copy.deepcopy(before),  # type: ignore[misc]  # bound early

@@ -22,6 +22,7 @@ from ctbench.bench.training import measure_training, plan_sides
 from ctbench.errors import BadConfig, UnknownName, one_line
 from ctbench.estimate import write_speeds
 from ctbench.gpu import visible_gpus
+from ctbench.launch import MAX_WORKERS_PER_GPU
 from ctbench.plugins import find_plugin
 from ctbench.precision import has_fast_bf16
 from ctbench.results import check_writable
@@ -44,7 +45,7 @@ class Question:
         threads: of each side; None for all cores.
         pairs: rounds.
         seconds: timed wall time of a side in a round.
-        compiled: measure a Trainer with a compiled model too.
+        compiled: measure a Trainer with a compiled model too, and on a GPU the engine with compiled layers.
         cell: what a cell is made of.
         cells_per_worker: cells that a worker does in a round.
         stream: whose whole run is held against the same protocol with a Trainer.
@@ -127,7 +128,7 @@ def bench(question: Question, *, say: Callable[[str], None], ask: Ask | None = N
                 question.cell,
                 Path(folder),
                 precisions=precisions,
-                workers=1 if visible_gpus() else threads,
+                workers=min(MAX_WORKERS_PER_GPU, threads) if visible_gpus() else threads,
                 per_worker=question.cells_per_worker,
                 pairs=question.pairs,
                 say=lambda line: say(f"cells: {line}"),
@@ -171,6 +172,7 @@ def _train(
             with_bare="overhead" in question.what,
             with_trainer="pretrain" in question.what,
             compiled=question.compiled,
+            has_gpu=bool(visible_gpus()),
         )
         found.append(
             measure_training(

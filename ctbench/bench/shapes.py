@@ -173,7 +173,9 @@ def save_checkpoint(shape: Shape, folder: Path) -> Path:
     return folder
 
 
-def make_recipe(shape: Shape, *, num_steps: int, precision: str, threads: int) -> PretrainRecipe:
+def make_recipe(
+    shape: Shape, *, num_steps: int, precision: str, threads: int, compiled: bool = False
+) -> PretrainRecipe:
     """Return the recipe of a measured stage: what a Hugging Face `Trainer` does by default, as far as it matters."""
     from ctbench.data.stream import PretrainRecipe
 
@@ -185,6 +187,7 @@ def make_recipe(shape: Shape, *, num_steps: int, precision: str, threads: int) -
         mask_fraction=MASK_FRACTION,
         precision=precision,  # type: ignore[arg-type]  # checked by whoever asks
         threads=threads,
+        compiled=compiled,
     )
 
 

@@ -20,6 +20,7 @@ def plan_sides(
     with_bare: bool = True,
     with_trainer: bool = True,
     compiled: bool = False,
+    has_gpu: bool = False,
 ) -> list[Side]:
     """Return the sides of a comparison.
 
@@ -30,7 +31,8 @@ def plan_sides(
         methods: names or paths of methods, to see what they cost.
         with_bare: measure the engine's overhead.
         with_trainer: measure the rival.
-        compiled: measure the Trainer with a compiled model too.
+        compiled: measure a Trainer with a compiled model too, and on a GPU the engine with compiled layers.
+        has_gpu: whether the sides run on a GPU; on a CPU the engine compiles nothing.
     """
     sides = []
 
@@ -40,6 +42,8 @@ def plan_sides(
 
     for precision in precisions:
         add(f"engine {precision}", "engine", precision=precision)
+        if compiled and has_gpu:
+            add(f"compiled engine {precision}", "engine", precision=precision, compiled=True)
         if with_bare:
             add(f"bare loop {precision}", "bare", precision=precision)
         if with_trainer:
@@ -123,7 +127,8 @@ def _against_rivals(sides: Sequence[Side], readings: dict[str, list[Reading]]) -
     for engine in engines:
         for rival in sides:
             same = rival.work.precision == engine.work.precision
-            if rival.loop == "trainer" or (rival.loop == "bare" and same):
+            is_bare = rival.loop == "bare" and same and not engine.work.compiled
+            if rival.loop == "trainer" or is_bare:
                 rows.append(_compared(engine.label, rival.label, readings))
     return rows
 
@@ -132,7 +137,7 @@ def _against_engine(sides: Sequence[Side], readings: dict[str, list[Reading]]) -
     return [
         _compared(side.label, f"engine {side.work.precision}", readings)
         for side in sides
-        if side.work.method is not None
+        if side.work.method is not None or (side.loop == "engine" and side.work.compiled)
     ]
 
 

@@ -31,7 +31,7 @@ def command(
     pairs: Annotated[int, typer.Option(help="Rounds in which every side does its work once.")] = 5,
     seconds: Annotated[float, typer.Option(help="Timed seconds of a side in a round.")] = 4.0,
     threads: Annotated[int | None, typer.Option(help="CPU threads of each side. Default: all cores.")] = None,
-    compiled: Annotated[bool, typer.Option("--compile", help="Measure a compiled Trainer too.")] = False,
+    compiled: Annotated[bool, typer.Option("--compile", help="Measure compiled models too.")] = False,
     scaling: Annotated[bool, typer.Option("--scaling", help="Measure how cost grows with the work, instead.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="Of --scaling: few and small cases.")] = False,
     output: Annotated[

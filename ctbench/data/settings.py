@@ -77,6 +77,8 @@ class PretrainRecipe:
     """Share of the tokens that a masked LM has to predict, in (0, 1)."""
     precision: Precision = "auto"
     """Arithmetic of the forward pass; `auto` is bf16 where the hardware has it."""
+    compiled: Annotated[bool, Strict()] = False
+    """On a GPU, compile the layers before they train; worth its minute where a stage has thousands of steps."""
     threads: Threads = 1
     """CPU threads of the node; part of its key, for they change the last bits."""
     held_out_tokens: Count = 20_000

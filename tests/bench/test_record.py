@@ -44,6 +44,13 @@ def sides():
     return plan_sides(MICRO, precisions=["fp32"], threads=1)
 
 
+def test_the_engine_is_compiled_where_there_is_a_gpu():
+    asked = {"precisions": ["bf16"], "threads": 1, "with_bare": False, "compiled": True}
+    on_cpu, on_gpu = ([side.label for side in plan_sides(MICRO, **asked, has_gpu=has_gpu)] for has_gpu in (False, True))
+    assert on_cpu == ["engine bf16", "Trainer bf16", "compiled Trainer bf16"]
+    assert on_gpu == ["engine bf16", "compiled engine bf16", *on_cpu[1:]]
+
+
 def test_rounds_alternate_and_turn_round():
     ask = Given()
     run_rounds([dataclasses.replace(side, work=WORK) for side in sides()], ask, pairs=2, say=lambda _: None)
