@@ -16,6 +16,8 @@ from typing import Any, Final
 import torch
 from torch import nn
 
+from ctbench.errors import BadConfig, one_line
+
 NUM_VERSIONS: Final = 64
 """So many versions of one layer are kept (shapes, training or not, with a gradient or without); torch's 8 are few."""
 OPTIONS: Final[dict[str, Any]] = {"dynamic": False, "mode": "reduce-overhead"}
@@ -26,7 +28,8 @@ _in_step: ContextVar[bool] = ContextVar("_in_step", default=False)
 def compile_forward(modules: Iterable[nn.Module]) -> None:
     """Let each module use compiled code within `compiled_step`; modules of one class and shape share it.
 
-    While a part of a module has hooks (adapters, gates of units), the module computes as it did before.
+    While a part of a module has hooks (adapters, gates of units), the module computes as it did before. Where there is
+    nothing to compile with, the first pass raises BadConfig.
     """
     torch._dynamo.config.recompile_limit = NUM_VERSIONS
     torch._dynamo.config.accumulated_recompile_limit = 8 * NUM_VERSIONS
@@ -66,7 +69,15 @@ def _either(module: nn.Module) -> Callable[..., Any]:
 
     @functools.wraps(plain)
     def forward(*args: Any, **kwargs: Any) -> Any:
-        return (fast if _in_step.get() and not _has_hooks(module) else plain)(*args, **kwargs)
+        if not _in_step.get() or _has_hooks(module):
+            return plain(*args, **kwargs)
+        try:
+            return fast(*args, **kwargs)
+        except torch._dynamo.exc.TorchDynamoException as error:
+            reason = one_line(str(getattr(error, "inner_exception", error)).strip().partition("\n")[0])
+            raise BadConfig(
+                f"the layers cannot be compiled here: {reason}; train without: --set pretrain.compiled=false"
+            ) from error
 
     return forward
 

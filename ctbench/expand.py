@@ -52,10 +52,10 @@ class Expander:
             "pretrain": resolve_precision(self.stream.recipe.pretrain.precision),
             "finetune": resolve_precision(self.stream.recipe.finetune.precision),
         }
-        has_gpu = bool(visible_gpus())
+        self.has_gpu = bool(visible_gpus())
         self.compiled = {
-            "base": has_gpu and self.stream.recipe.base is not None and self.stream.recipe.base.compiled,
-            "pretrain": has_gpu and self.stream.recipe.pretrain.compiled,
+            "base": self.has_gpu and self.stream.recipe.base is not None and self.stream.recipe.base.compiled,
+            "pretrain": self.has_gpu and self.stream.recipe.pretrain.compiled,
         }
         self.text = {name: self._text(name) for name in self.stream.names}
         self.tasks = {name: task_fingerprint(self.stream, self.stream.domain(name)) for name in self.stream.names}
@@ -113,7 +113,7 @@ class Expander:
                 "recipe": [plain(recipe.pretrain, without=("compiled",)), plain(recipe.finetune)],
                 "backbone": self.backbone,
                 "precision": self.precision,
-                **self._if_compiled("pretrain"),
+                **({"compiled": True} if self.compiled["pretrain"] else {}),
             }
         )[:16]
 
@@ -184,7 +184,7 @@ class Expander:
                 "text": fingerprint(stream, stream.general, domain=None),
                 "recipe": plain(recipe, without=("compiled",)),
                 "precision": self.precision["base"],
-                **self._if_compiled("base"),
+                **self._on_gpu("base"),
                 "seed": BASE_SEED,
             },
             how={**self.how, "threads": recipe.threads},
@@ -213,7 +213,7 @@ class Expander:
                 "recipe": plain(recipe, without=("tokens", "held_out_tokens", "compiled")),
                 "num_steps": self._num_steps(recipe, domains),
                 "precision": self.precision["pretrain"],
-                **self._if_compiled("pretrain"),
+                **self._on_gpu("pretrain"),
                 "seed": seed,
                 "build_seed": seed,
             },
@@ -240,6 +240,7 @@ class Expander:
                 "text": [self.text[name] for name in sorted(self.stream.names)],
                 "recipe": {key: value for key, value in plain(recipe).items() if key in keys},
                 "precision": self.precision["pretrain"],
+                **self._on_gpu(),
             },
             how={**(self.how | {"method": None} if source == BASE else how), "threads": recipe.threads},
             parents=parents,
@@ -267,6 +268,7 @@ class Expander:
                 "task": self.tasks[name],
                 "recipe": plain(recipe, without=("seeds",)),
                 "precision": self.precision["finetune"],
+                **self._on_gpu(),
                 "seed": finetune_seed,
             },
             how={**(self.how | {"method": None} if source == BASE else how), "threads": recipe.threads},
@@ -284,9 +286,11 @@ class Expander:
             return {"stage": BASE}
         return {"stage": source, "method": method, "build_seed": seed}
 
-    def _if_compiled(self, table: str) -> dict[str, bool]:
-        """Say that layers are compiled where they are: it changes the last bits, and the draws of dropout."""
-        return {"compiled": True} if self.compiled[table] else {}
+    def _on_gpu(self, table: str = "") -> dict[str, Any]:
+        """Say what else the numbers of a GPU depend on: dropout draws other numbers there, and others in compiled layers."""
+        if not self.has_gpu:
+            return {}
+        return {"device": "gpu"} | ({"compiled": True} if self.compiled.get(table) else {})
 
     def _given(self, parents: tuple[Node, ...]) -> dict[str, str]:
         """A checkpoint that is given has no node: its digest stands for it."""

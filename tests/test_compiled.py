@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from ctbench import compiled
 from ctbench.backbone import Backbone
 from ctbench.compiled import compile_forward, compiled_step, release_compiled
+from ctbench.errors import BadConfig
 from ctbench.loading import load_backbone
 
 # What torch's compiler says on the way: it uses what torch deprecates, and looks at all attributes of tensors.
@@ -129,3 +130,17 @@ def test_a_copy_computes_with_its_own_weights(backbone: Backbone, compiler: Comp
 def test_a_backbone_on_a_cpu_is_not_compiled(backbone: Backbone) -> None:
     assert not backbone.compile_layers()
     assert "forward" not in backbone.layers[0].__dict__
+
+
+def test_what_cannot_be_compiled_is_one_line_with_a_way_out(
+    backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(_graph: Any, _inputs: list[Any]) -> Any:
+        raise RuntimeError("no C compiler was found\nand more")
+
+    release_compiled()
+    monkeypatch.setattr(compiled, "OPTIONS", {"backend": broken})
+    compile_forward(backbone.layers)
+    with pytest.raises(BadConfig, match=r"^the layers .*no C compiler.*compiled=false$") as raised, compiled_step():
+        loss_of(backbone)
+    assert "\n" not in str(raised.value)

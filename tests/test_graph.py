@@ -57,19 +57,19 @@ def test_editing_a_method_file_changes_its_stages_and_cells_but_not_base_or_row_
     assert all(a.key != b.key for a, b in zip(before.stages, after.stages, strict=True))
 
 
-def test_compiled_layers_enter_keys_on_a_gpu_alone(tmp_path, monkeypatch):
+def test_a_gpu_enters_all_keys_and_compiled_layers_those_of_stages(tmp_path, monkeypatch):
     stream = write_stream(tmp_path)
-    plain = spec_of(stream)
     asked = {"pretrain.compiled": "true"}
-    on_cpu = spec_of(stream, settings=asked)
-    assert [node.key for node in on_cpu.nodes] == [node.key for node in plain.nodes]
+    on_cpu = spec_of(stream)
+    assert [node.key for node in spec_of(stream, settings=asked).nodes] == [node.key for node in on_cpu.nodes]
     monkeypatch.setattr("ctbench.expand.visible_gpus", lambda: ["0"])
-    assert [node.key for node in spec_of(stream).nodes] == [node.key for node in plain.nodes]
-    on_gpu = spec_of(stream, settings=asked)
-    assert on_gpu.base.key == plain.base.key
-    assert on_gpu.losses[0].key == plain.losses[0].key
-    assert not {node.key for node in on_gpu.stages} & {node.key for node in plain.stages}
-    assert all(node.identity["compiled"] for node in on_gpu.stages)
+    plain, compiled = spec_of(stream), spec_of(stream, settings=asked)
+    assert not {node.key for node in plain.nodes} & {node.key for node in on_cpu.nodes}
+    assert all(node.identity["device"] == "gpu" for node in plain.nodes)
+    assert compiled.base.key == plain.base.key
+    assert compiled.losses[0].key == plain.losses[0].key
+    assert not {node.key for node in compiled.stages} & {node.key for node in plain.stages}
+    assert all(node.identity["compiled"] for node in compiled.stages)
 
 
 def test_seed_varies_stages_and_not_the_base(tmp_path):
