@@ -21,7 +21,7 @@ from ctbench.data.stream import PretrainRecipe, Stream, reorder
 from ctbench.data.tasks import TaskData, encode_task
 from ctbench.data.tokens import Blocks, Corpus, corpus
 from ctbench.device import device, device_name, isolated
-from ctbench.errors import BadPlugin
+from ctbench.errors import BadConfig, BadPlugin
 from ctbench.finetune import finetune, held_out_loss
 from ctbench.graph import digest
 from ctbench.kernels import keep_freed_memory
@@ -71,10 +71,17 @@ class Workshop:
 
         Returns:
             Whether anything was computed.
+
+        Raises:
+            BadConfig: the node's key says that a GPU computes it, and torch cannot use one.
         """
         key = spec["key"]
         if self.store.has(key):
             return False
+        if spec["identity"].get("device") == "gpu" and device().type == "cpu":
+            raise BadConfig(
+                "the driver shows a GPU, and torch cannot use it; with an empty CUDA_VISIBLE_DEVICES the CPU computes"
+            )
         with self.store.lock(key):
             if self.store.has(key):
                 return False

@@ -9,6 +9,7 @@ import pytest
 from small_streams import spec_of, write_method, write_stream
 
 from ctbench.compute import Workshop
+from ctbench.device import device
 from ctbench.errors import BadConfig, RunFailed
 from ctbench.launch import missing
 from ctbench.partial import load_progress
@@ -105,6 +106,13 @@ def test_a_gpu_that_stages_ran_on_is_named_beside_the_processor(place):
     again, *_ = go(place)
     path.write_text(before)
     assert again.provenance.processor == f"{processor()} + NVIDIA X"
+
+
+@pytest.mark.skipif(device().type != "cpu", reason="torch can use the GPU that is here")
+def test_a_gpu_that_torch_cannot_use_is_said_and_nothing_is_computed(place, monkeypatch):
+    monkeypatch.setattr("ctbench.expand.visible_gpus", lambda: ["0"])
+    with pytest.raises(BadConfig, match="torch cannot use it; with an empty CUDA_VISIBLE_DEVICES"):
+        go(place)
 
 
 def test_second_method_recomputes_neither_base_nor_row_0(place):
