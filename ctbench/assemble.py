@@ -44,10 +44,8 @@ def assemble(run: Run, expander: Expander, store: Store) -> Result:
             },
             "recipe": {
                 "name": stream.recipe.name,
-                "base": plain(stream.recipe.base) | {"compiled": expander.compiled["base"]}
-                if run.base and stream.recipe.base
-                else None,
-                "pretrain": plain(stream.recipe.pretrain) | {"compiled": expander.compiled["pretrain"]},
+                "base": _pretrain_record(expander, "base") if run.base else None,
+                "pretrain": _pretrain_record(expander, "pretrain"),
                 "finetune": _lists(plain(stream.recipe.finetune)),
             },
             "seed": run.seed,
@@ -75,6 +73,12 @@ def assemble(run: Run, expander: Expander, store: Store) -> Result:
         }
     )
     return dataclasses.replace(result, findings=(*result.findings, *find(result)))
+
+
+def _pretrain_record(expander: Expander, table: str) -> dict[str, Any]:
+    """Return a recipe of pre-training; that layers were compiled is said where they were."""
+    recipe = plain(getattr(expander.stream.recipe, table), without=("compiled",))
+    return recipe | ({"compiled": True} if expander.compiled[table] else {})
 
 
 def _matrix(run: Run, store: Store) -> np.ndarray[Any, np.dtype[np.float64]]:

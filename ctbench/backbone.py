@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ctbench.batch import Batch, Output, Prompt
-from ctbench.compiled import compile_forward, forget_compiled
+from ctbench.compiled import compile_forward
 from ctbench.errors import BadConfig, BadData
 from ctbench.families import Role, find_family, require_family
 from ctbench.kernels import ATTENTION, DropoutSource, lm_loss, register_attention, use_cheap_dropout
@@ -114,8 +114,8 @@ class Backbone(nn.Module):
         """
         if self._layer_path is None:
             raise BadConfig(
-                f"the layers of '{self.name}' ({self.model.config.model_type}) cannot be found; prompts in the layers "
-                "and parts need them: choose another model or a method without"
+                f"the layers of '{self.name}' ({self.model.config.model_type}) cannot be found; prompts in the layers, "
+                "parts and compiled layers need them: choose another model or go without"
             )
         return list(self.get_submodule(self._layer_path).children())
 
@@ -216,12 +216,15 @@ class Backbone(nn.Module):
     # Speed
 
     def compile_layers(self) -> bool:
-        """Compile what every layer computes, for passes within `compiled_step`; a copy of the backbone is not compiled.
+        """Compile what every layer computes, for passes within `compiled_step`.
 
         Returns:
-            Whether it is; not on a CPU, where the kernels are our own, nor where the layers cannot be found.
+            Whether it is compiled: on a CPU, whose kernels are our own, it is not.
+
+        Raises:
+            BadConfig: the layers cannot be found.
         """
-        if self.device.type != "cuda" or self._layer_path is None:
+        if self.device.type != "cuda":
             return False
         compile_forward(self.layers)
         return True
@@ -246,8 +249,6 @@ class Backbone(nn.Module):
         memo[id(self)] = clone
         for key, value in self.__dict__.items():
             clone.__dict__[key] = copy.deepcopy(value, memo)
-        if clone._layer_path is not None:
-            forget_compiled(clone.layers)
         return clone
 
     def _apply(self, fn: Callable[..., Any], recurse: bool = True) -> Self:

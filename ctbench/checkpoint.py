@@ -12,6 +12,8 @@ from ctbench.errors import BadConfig, BadData
 
 TINY = "tiny"
 """The one backbone that is made here: from the stream's general text."""
+TINY_DIMENSIONS = (2, 128, 1_000)
+"""Its layers, its width and about its vocabulary."""
 _WANTED = ["config.json", "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "*.model", "*.safetensors*"]
 USUAL_TOKENS = {
     "mask_token": ("[MASK]", "<mask>"),
@@ -100,6 +102,20 @@ def weight_bytes(name: str) -> int:
         CTBenchError: there is no such checkpoint here, or it has no weights.
     """
     return sum(path.stat().st_size for path in _weight_files(find_checkpoint(name)))
+
+
+def dimensions(name: str) -> tuple[int, int, int]:
+    """Return (layers, width, vocabulary) as the configuration of a model tells them, 0 for what it does not tell.
+
+    Raises:
+        CTBenchError: there is no such checkpoint here, or its configuration cannot be read.
+    """
+    if name == TINY:
+        return TINY_DIMENSIONS
+    config = _config(find_checkpoint(name), name)
+    names = (("num_hidden_layers", "n_layer", "n_layers"), ("hidden_size", "n_embd", "dim", "d_model"), ("vocab_size",))
+    layers, width, vocabulary = (next((config[key] for key in each if key in config), 0) for each in names)
+    return int(layers), int(width), int(vocabulary)
 
 
 def _config(folder: Path, name: str) -> dict[str, Any]:

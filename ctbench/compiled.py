@@ -1,8 +1,9 @@
 """Compiling layers for a GPU, where launching a thousand small kernels one by one takes longer than computing them.
 
 torch.compile fuses what a layer does around its matrix products, and CUDA graphs launch all of it at once. Both have
-silent traps, which this module keeps away from methods: compiled code does not notice hooks that come later, and what
-a graph has computed is overwritten when it is replayed.
+silent traps. Compiled code does not notice hooks that come later: a layer whose parts have some computes as ever. What
+a graph has computed is overwritten when it is replayed: what a pass gives, and the gradients behind it, are valid until
+the next update, and a method that keeps them longer must clone them.
 """
 
 from __future__ import annotations
@@ -11,10 +12,12 @@ import contextlib
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
+from types import MethodType
 from typing import Any, Final
 
 import torch
 from torch import nn
+from torch.nn.modules import module as torch_module
 
 from ctbench.errors import BadConfig, one_line
 
@@ -26,35 +29,34 @@ _in_step: ContextVar[bool] = ContextVar("_in_step", default=False)
 
 
 def compile_forward(modules: Iterable[nn.Module]) -> None:
-    """Let each module use compiled code within `compiled_step`; modules of one class and shape share it.
-
-    While a part of a module has hooks (adapters, gates of units), the module computes as it did before. Where there is
-    nothing to compile with, the first pass raises BadConfig.
-    """
+    """Let each module, and its copies, use compiled code within `compiled_step`; modules of one class share it."""
     torch._dynamo.config.recompile_limit = NUM_VERSIONS
     torch._dynamo.config.accumulated_recompile_limit = 8 * NUM_VERSIONS
     for module in modules:
         if "forward" not in module.__dict__:
-            module.forward = _either(module)
-
-
-def forget_compiled(modules: Iterable[nn.Module]) -> None:
-    """Take back `compile_forward`; a copied module would otherwise go on computing with the weights of the original."""
-    for module in modules:
-        module.__dict__.pop("forward", None)
+            either: Callable[..., Any] = _either(type(module))  # type: ignore[arg-type]  # a class can be hashed
+            module.forward = MethodType(either, module)  # of a copy, the copy's
 
 
 @contextlib.contextmanager
 def compiled_step() -> Iterator[None]:
-    """The passes of one update; what they give is valid until the next one begins.
+    """The passes of one update, forward and backward.
 
     Outside, modules compute as they did before: a hook of a method may run any number of passes there, and each would
     be recorded as a further part of the update.
+
+    Raises:
+        BadConfig: there is nothing here to compile with.
     """
     torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]  # untyped upstream
     token = _in_step.set(True)
     try:
         yield
+    except torch._dynamo.exc.BackendCompilerFailed as error:
+        reason = one_line(str(error.inner_exception).strip().partition("\n")[0])
+        raise BadConfig(
+            f"the layers cannot be compiled here: {reason}; train without: --set pretrain.compiled=false"
+        ) from error
     finally:
         _in_step.reset(token)
 
@@ -62,28 +64,25 @@ def compiled_step() -> Iterator[None]:
 def release_compiled() -> None:
     """Drop what was compiled and recorded, with its memory; the compiler's files make the next time quicker."""
     torch.compiler.reset()
+    _either.cache_clear()
 
 
-def _either(module: nn.Module) -> Callable[..., Any]:
-    plain, fast = module.forward, torch.compile(module.forward, **OPTIONS)
+@functools.cache
+def _either(kind: Any) -> Callable[..., Any]:
+    """Return `forward` of a class of modules in both ways."""
+    plain, fast = kind.forward, torch.compile(kind.forward, **OPTIONS)
 
     @functools.wraps(plain)
-    def forward(*args: Any, **kwargs: Any) -> Any:
-        if not _in_step.get() or _has_hooks(module):
-            return plain(*args, **kwargs)
-        try:
-            return fast(*args, **kwargs)
-        except torch._dynamo.exc.TorchDynamoException as error:
-            reason = one_line(str(getattr(error, "inner_exception", error)).strip().partition("\n")[0])
-            raise BadConfig(
-                f"the layers cannot be compiled here: {reason}; train without: --set pretrain.compiled=false"
-            ) from error
+    def forward(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
+        return (fast if _in_step.get() and not _has_hooks(module) else plain)(module, *args, **kwargs)
 
     return forward
 
 
 def _has_hooks(module: nn.Module) -> bool:
     """Return whether a part of the module has hooks; those of the module itself run outside of its `forward`."""
+    if torch_module._has_any_global_hook():  # type: ignore[no-untyped-call]  # untyped upstream
+        return True
     return any(
         part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks
         for part in module.modules()

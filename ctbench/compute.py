@@ -20,8 +20,8 @@ from ctbench.data.sources import read_texts
 from ctbench.data.stream import PretrainRecipe, Stream, reorder
 from ctbench.data.tasks import TaskData, encode_task
 from ctbench.data.tokens import Blocks, Corpus, corpus
-from ctbench.device import device, device_name, isolated
-from ctbench.errors import BadConfig, BadPlugin
+from ctbench.device import check_device, device, device_name, isolated, sharing_gpu
+from ctbench.errors import BadPlugin
 from ctbench.finetune import finetune, held_out_loss
 from ctbench.graph import digest
 from ctbench.kernels import keep_freed_memory
@@ -73,19 +73,18 @@ class Workshop:
             Whether anything was computed.
 
         Raises:
-            BadConfig: the node's key says that a GPU computes it, and torch cannot use one.
+            BadConfig: the node's key says that another kind of device computes it.
+            RunFailed: the memory of the GPU does not suffice.
         """
         key = spec["key"]
         if self.store.has(key):
             return False
-        if spec["identity"].get("device") == "gpu" and device().type == "cpu":
-            raise BadConfig(
-                "the driver shows a GPU, and torch cannot use it; with an empty CUDA_VISIBLE_DEVICES the CPU computes"
-            )
+        check_device(spec["identity"].get("device", "cpu"))
         with self.store.lock(key):
             if self.store.has(key):
                 return False
-            getattr(self, f"_compute_{spec['kind']}")(spec, report)
+            with sharing_gpu(thoroughly=spec["kind"] in ("base", "stage")):
+                getattr(self, f"_compute_{spec['kind']}")(spec, report)
         return True
 
     # The four kinds of nodes
@@ -192,7 +191,8 @@ class Workshop:
     def _writing(self, spec: Spec, record: dict[str, Any]) -> contextlib.AbstractContextManager[Path]:
         """Write a node; `plan` judges by what it was computed with how long others will take."""
         work = {"model": spec["how"]["model"], "precision": spec["identity"]["precision"]}
-        work |= {"epochs": spec["identity"]["recipe"].get("epochs"), "device": device_name()}
+        work |= {"epochs": spec["identity"]["recipe"].get("epochs"), "device": device_name(), "on": device().type}
+        work |= {"compiled": spec["identity"].get("compiled", False)}
         return self.store.writing(spec["key"], record | {"work": work})
 
     # What they are made of

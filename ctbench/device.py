@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import sys
 import time
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from ctbench.errors import BadConfig, RunFailed
 from ctbench.gpu import is_hidden
 
 
@@ -22,6 +24,20 @@ def device() -> torch.device:
         where = torch.device("cuda", where.index or 0)
         torch.cuda.set_device(where)
     return where
+
+
+def check_device(planned: str) -> None:
+    """Refuse to compute on another kind of device than was planned: the keys of nodes name it.
+
+    Raises:
+        BadConfig: torch computes elsewhere.
+    """
+    found = device().type
+    if planned != found:
+        raise BadConfig(
+            f"the run was planned for the device '{planned}', and torch computes on '{found}' here; "
+            "ACCELERATE_USE_CPU=1 keeps both on the CPU"
+        )
 
 
 def device_name() -> str:
@@ -61,6 +77,27 @@ def seed_torch(seed: int, where: torch.device) -> None:
     torch.default_generator.manual_seed(seed)
     if where.type != "cpu":
         torch.get_device_module(where).manual_seed(seed)
+
+
+@contextlib.contextmanager
+def sharing_gpu(*, thoroughly: bool) -> Iterator[None]:
+    """Compute something and give what memory of the GPU it used back, for other processes that share it.
+
+    Args:
+        thoroughly: also that of objects which hold each other, as compiled layers do; takes a tenth of a second.
+
+    Raises:
+        RunFailed: there was not enough of it.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise RunFailed("the GPU has no memory left; fewer --workers or smaller batches need less") from error
+    finally:
+        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # untyped upstream
+            if thoroughly:
+                gc.collect()
+            torch.cuda.empty_cache()
 
 
 def reset_peak_memory() -> None:

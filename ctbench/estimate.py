@@ -13,14 +13,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
-from ctbench.checkpoint import find_checkpoint
+from ctbench.checkpoint import dimensions
 from ctbench.errors import CTBenchError
 from ctbench.graph import Node
 from ctbench.store import Store
 
 KINDS = ("base", "stage", "loss", "cell")
-Work = tuple[str, str]
-"""Model and precision."""
+Work = tuple[str, str, str, bool]
+"""Model, precision, kind of device, and whether layers were compiled."""
 MAX_SAMPLES = 200
 """So many records of each kind of work are enough."""
 MAX_READ = 2000
@@ -76,16 +76,16 @@ def read_speeds(home: Path) -> list[dict[str, Any]]:
 
 
 def write_speeds(home: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Keep measured speeds for `plan`; a newer speed of the same kind, size, precision and threads replaces an older.
+    """Keep measured speeds for `plan`; a newer speed of the same kind, size, precision, threads and device replaces an older.
 
     Args:
         home: `ctbench.store.home()`.
-        rows: `kind` "stage" or "cell", `layer_parameters`, `precision`, `threads`, and `seconds`: per token of a
-            stage, per example and epoch of a cell.
+        rows: `kind` "stage" or "cell", `layer_parameters`, `precision`, `threads`, `device` ("cpu" or "cuda"), and
+            `seconds`: per token of a stage, per example and epoch of a cell.
     """
 
     def name(row: Mapping[str, Any]) -> tuple[Any, ...]:
-        return tuple(row[key] for key in ("kind", "layer_parameters", "precision", "threads"))
+        return tuple(row.get(key) for key in ("kind", "layer_parameters", "precision", "threads", "device"))
 
     kept = {name(row): row for row in [*read_speeds(home), *rows]}
     home.mkdir(parents=True, exist_ok=True)
@@ -99,12 +99,10 @@ def layer_parameters(model: str) -> int | None:
     if model == "tiny":
         return TINY_LAYER_PARAMETERS
     try:
-        config = json.loads((find_checkpoint(model, online=False) / "config.json").read_text(encoding="utf-8"))
-    except (CTBenchError, OSError, ValueError):
+        layers, width, _ = dimensions(model)
+    except (CTBenchError, OSError, ValueError, TypeError):
         return None
-    width = next((config[key] for key in ("hidden_size", "n_embd", "dim", "d_model") if key in config), None)
-    layers = next((config[key] for key in ("num_hidden_layers", "n_layer", "n_layers") if key in config), None)
-    return 12 * int(layers) * int(width) ** 2 if width and layers else None
+    return 12 * layers * width**2 or None
 
 
 def _num_tokens(node: Node) -> int:
@@ -124,7 +122,9 @@ def _read_tokens(node: Node) -> float:
 
 def _work(node: Node) -> Work:
     """Return what a node's time depends on, beside its amount."""
-    return str(node.how["model"]), str(node.identity["precision"])
+    identity = node.identity
+    is_compiled = bool(identity.get("compiled", False))
+    return str(node.how["model"]), str(identity["precision"]), str(identity.get("device", "cpu")), is_compiled
 
 
 def _from_store(todo: list[Node], seen: Mapping[Work, Sequence[Mapping[str, Any]]]) -> float | None:
@@ -155,7 +155,9 @@ def _from_bench(todo: list[Node], speeds: Sequence[Mapping[str, Any]]) -> float 
     for node in todo:
         size = sizes[str(node.how["model"])]
         kind = "cell" if node.kind == "cell" else "stage"
-        near = _nearest(speeds, kind, size, str(node.identity["precision"]), int(node.how["threads"]))
+        _, precision, where, _ = _work(node)
+        here = [row for row in speeds if row.get("device", "cpu") == where]
+        near = _nearest(here, kind, size, precision, int(node.how["threads"]))
         if near is None or size is None:
             return None
         per_unit = float(near["seconds"]) * size / float(near["layer_parameters"])
@@ -189,7 +191,8 @@ def _samples(store: Store, wanted: set[Work]) -> dict[Work, list[dict[str, Any]]
     for _, path in sorted(paths, reverse=True)[:MAX_READ]:
         with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
             record = json.loads(path.read_text(encoding="utf-8"))
-            work = record["work"]["model"], record["work"]["precision"]
+            told = record["work"]
+            work = told["model"], told["precision"], told.get("on", "cpu"), told.get("compiled", False)
             if work in wanted:
                 found.setdefault(work, []).append(record)
         if found.keys() == wanted and all(len(records) >= MAX_SAMPLES for records in found.values()):

@@ -14,7 +14,7 @@ from ctbench.data.sources import fingerprint, task_fingerprint
 from ctbench.data.stream import PretrainRecipe, Stream, reorder
 from ctbench.errors import BadConfig, BadPlugin, CTBenchError
 from ctbench.families import require_family
-from ctbench.gpu import visible_gpus
+from ctbench.gpu import accelerator
 from ctbench.graph import Node, digest, plain
 from ctbench.job import Job, Run
 from ctbench.method import Method, configure
@@ -52,10 +52,10 @@ class Expander:
             "pretrain": resolve_precision(self.stream.recipe.pretrain.precision),
             "finetune": resolve_precision(self.stream.recipe.finetune.precision),
         }
-        self.has_gpu = bool(visible_gpus())
+        self.device = accelerator()
         self.compiled = {
-            "base": self.has_gpu and self.stream.recipe.base is not None and self.stream.recipe.base.compiled,
-            "pretrain": self.has_gpu and self.stream.recipe.pretrain.compiled,
+            table: self.device == "cuda" and recipe is not None and recipe.compiled
+            for table, recipe in (("base", self.stream.recipe.base), ("pretrain", self.stream.recipe.pretrain))
         }
         self.text = {name: self._text(name) for name in self.stream.names}
         self.tasks = {name: task_fingerprint(self.stream, self.stream.domain(name)) for name in self.stream.names}
@@ -113,7 +113,6 @@ class Expander:
                 "recipe": [plain(recipe.pretrain, without=("compiled",)), plain(recipe.finetune)],
                 "backbone": self.backbone,
                 "precision": self.precision,
-                **({"compiled": True} if self.compiled["pretrain"] else {}),
             }
         )[:16]
 
@@ -184,7 +183,7 @@ class Expander:
                 "text": fingerprint(stream, stream.general, domain=None),
                 "recipe": plain(recipe, without=("compiled",)),
                 "precision": self.precision["base"],
-                **self._on_gpu("base"),
+                **self._where("base"),
                 "seed": BASE_SEED,
             },
             how={**self.how, "threads": recipe.threads},
@@ -213,7 +212,7 @@ class Expander:
                 "recipe": plain(recipe, without=("tokens", "held_out_tokens", "compiled")),
                 "num_steps": self._num_steps(recipe, domains),
                 "precision": self.precision["pretrain"],
-                **self._on_gpu("pretrain"),
+                **self._where("pretrain"),
                 "seed": seed,
                 "build_seed": seed,
             },
@@ -240,7 +239,7 @@ class Expander:
                 "text": [self.text[name] for name in sorted(self.stream.names)],
                 "recipe": {key: value for key, value in plain(recipe).items() if key in keys},
                 "precision": self.precision["pretrain"],
-                **self._on_gpu(),
+                **self._where(),
             },
             how={**(self.how | {"method": None} if source == BASE else how), "threads": recipe.threads},
             parents=parents,
@@ -268,7 +267,7 @@ class Expander:
                 "task": self.tasks[name],
                 "recipe": plain(recipe, without=("seeds",)),
                 "precision": self.precision["finetune"],
-                **self._on_gpu(),
+                **self._where(),
                 "seed": finetune_seed,
             },
             how={**(self.how | {"method": None} if source == BASE else how), "threads": recipe.threads},
@@ -286,11 +285,11 @@ class Expander:
             return {"stage": BASE}
         return {"stage": source, "method": method, "build_seed": seed}
 
-    def _on_gpu(self, table: str = "") -> dict[str, Any]:
-        """Say what else the numbers of a GPU depend on: dropout draws other numbers there, and others in compiled layers."""
-        if not self.has_gpu:
+    def _where(self, table: str = "") -> dict[str, Any]:
+        """Say what else the numbers depend on off the CPU: dropout draws others there, and others in compiled layers."""
+        if self.device == "cpu":
             return {}
-        return {"device": "gpu"} | ({"compiled": True} if self.compiled.get(table) else {})
+        return {"device": self.device} | ({"compiled": True} if self.compiled.get(table) else {})
 
     def _given(self, parents: tuple[Node, ...]) -> dict[str, str]:
         """A checkpoint that is given has no node: its digest stands for it."""

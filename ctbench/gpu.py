@@ -1,4 +1,4 @@
-"""Which GPUs this process may use, asked without importing torch: plans and launchers must stay quick."""
+"""Which GPUs this process may use; torch is imported only where it could find more than NVIDIA's driver shows."""
 
 from __future__ import annotations
 
@@ -30,6 +30,26 @@ def visible_gpus(driver: Path = _DRIVER) -> list[str]:
         return [name for name in chosen.split(",") if name.strip() not in ("", "-1")]
     count = len(list((driver / "gpus").glob("*"))) or 1
     return [str(number) for number in range(count)]
+
+
+def accelerator(driver: Path = _DRIVER) -> str:
+    """Return the kind of device that nodes are computed on, as torch names it: "cpu", "cuda", "mps", ...
+
+    Args:
+        driver: as for `visible_gpus`.
+    """
+    if is_hidden():
+        return "cpu"
+    if named := os.environ.get("ACCELERATE_TORCH_DEVICE"):
+        return named.partition(":")[0]
+    if visible_gpus(driver):
+        return "cuda"
+    if version("torch").endswith("+cpu"):
+        return "cpu"
+    import torch
+
+    found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    return "cpu" if found is None else found.type
 
 
 def free_memory(gpus: Sequence[str]) -> list[int]:

@@ -19,15 +19,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ctbench.checkpoint import TINY, weight_bytes
 from ctbench.errors import BadConfig, BadData, BadPlugin, CTBenchError, RunFailed
-from ctbench.gpu import free_memory, visible_gpus
+from ctbench.gpu import visible_gpus
 from ctbench.graph import Node, in_order
 from ctbench.store import Store
 
-MAX_AUTO_WORKERS = 8
-MAX_WORKERS_PER_GPU = 4
-GPU_MEMORY = 4 * 2**30
 MAX_WORKERS = 256
 
 
@@ -59,26 +55,6 @@ def missing(nodes: Iterable[Node], store: Store) -> list[Node]:
     for node in nodes:
         visit(node)
     return list(needed.values())
-
-
-def auto_workers(nodes: Sequence[Node]) -> int:
-    """Return how many workers suit this machine: one per core for nodes of one thread, or some on every GPU.
-
-    One process seldom keeps a GPU busy with models of this size, so several share it where its memory allows.
-    """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    if gpus := visible_gpus():
-        needed = max((_gpu_memory(str(node.how["model"])) for node in nodes), default=GPU_MEMORY)
-        fitting = min(free_memory(gpus)) // needed
-        per_gpu = max(1, min(MAX_WORKERS_PER_GPU, cores // (2 * len(gpus)), fitting))
-        return max(1, min(per_gpu * len(gpus), len(nodes)))
-    threads = [int(node.how.get("threads", 1)) for node in nodes if node.kind != "base"]
-    return max(1, min(cores // max(threads, default=1), len(nodes), MAX_AUTO_WORKERS))
-
-
-def _gpu_memory(model: str) -> int:
-    """Return the bytes that a worker is taken to need on a GPU: 100 for every weight, and a share for all models."""
-    return GPU_MEMORY + (0 if model == TINY else 25 * weight_bytes(model))
 
 
 def launch(nodes: Sequence[Node], store: Store, cache: Path, *, workers: int, listen: Listener) -> None:
@@ -250,12 +226,14 @@ def start_serving(module: str, *args: str, index: int = 0) -> subprocess.Popen[s
 def worker_environment(index: int = 0) -> dict[str, str]:
     """Return the environment of the worker of a number; what the user has set stays, but of several GPUs it sees one.
 
-    Tokenizers must not start threads beside the node's own. OpenMP's threads wait awake for a moment only: where a core
-    is taken by another process, waiting awake for milliseconds made a node of two threads four to seven times slower.
+    GPUs are numbered as the driver's tools do it. Tokenizers must not start threads beside the node's own. OpenMP's
+    threads wait awake for a moment only: where a core is taken by another process, waiting awake for milliseconds made
+    a node of two threads four to seven times slower.
     """
     gpus = visible_gpus()
     only = {"CUDA_VISIBLE_DEVICES": gpus[index % len(gpus)]} if len(gpus) > 1 else {}
-    return {"TOKENIZERS_PARALLELISM": "false", "GOMP_SPINCOUNT": "2000"} | os.environ | only
+    usual = {"TOKENIZERS_PARALLELISM": "false", "GOMP_SPINCOUNT": "2000", "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+    return usual | os.environ | only
 
 
 def _heights(todo: Sequence[Node]) -> dict[str, int]:

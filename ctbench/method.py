@@ -111,13 +111,16 @@ class Method:
         """Prepare a stage: it runs once, before the first step, and not when a stage is resumed."""
 
     def loss(self, stage: Stage, batch: Batch) -> dict[str, Tensor]:
-        """Return the named, weighted terms of the loss; their sum is minimised and each is a column of the log."""
+        """Return the named, weighted terms of the loss; their sum is minimised and each is a column of the log.
+
+        What a pass gives is valid until the next update: clone what is kept longer (compiled layers overwrite it).
+        """
         loss = stage.backbone(batch).loss
         assert loss is not None
         return {"lm": loss}
 
     def after_backward(self, stage: Stage) -> None:
-        """Edit gradients, before they are clipped."""
+        """Edit gradients, before they are clipped; clone those that are kept for a later update."""
 
     def after_step(self, stage: Stage) -> None:
         """Edit weights, after the optimiser's update."""

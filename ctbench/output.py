@@ -1,4 +1,4 @@
-"""The last product of an LM on a GPU, whose units for half precision want a vocabulary that is a multiple of 8."""
+"""The last product of an LM on a GPU, where a vocabulary of an odd size is slow."""
 
 from __future__ import annotations
 
@@ -8,7 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+FITTING: Final = 8
+"""Numbers of outputs that are multiples of it are fast as they are, in half precision."""
 MULTIPLE: Final = 64
+"""Others are rounded up to a multiple of this."""
 
 
 class AlignedLinear(nn.Linear):
@@ -26,7 +29,7 @@ class AlignedLinear(nn.Linear):
 
 
 def aligned_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Return x @ weight.T + bias, computed with the number of outputs rounded up to a multiple of `MULTIPLE`.
+    """Return x @ weight.T + bias, contiguous, computed with the number of outputs rounded up.
 
     Args:
         x: [..., in].
@@ -35,10 +38,11 @@ def aligned_product(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """
     extra = -len(weight) % MULTIPLE
     padded = F.pad(weight, (0, 0, 0, extra))
-    return F.linear(x, padded, None if bias is None else F.pad(bias, (0, extra)))[..., : len(weight)]
+    product = F.linear(x, padded, None if bias is None else F.pad(bias, (0, extra)))
+    return product[..., : len(weight)].contiguous()
 
 
 def align_outputs(decoder: nn.Module) -> None:
-    """Make an LM's output embedding an `AlignedLinear` where it is a plain linear layer; its weights stay the same."""
-    if type(decoder) is nn.Linear and decoder.out_features % MULTIPLE:
+    """Make an LM's output embedding an `AlignedLinear` if it is a linear layer of an odd size; its weights stay."""
+    if type(decoder) is nn.Linear and decoder.out_features % FITTING:
         decoder.__class__ = AlignedLinear

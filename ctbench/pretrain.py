@@ -188,10 +188,11 @@ class Trainer:
         batch = stage.start_step(step)
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(recipe, step, stage.num_steps)
-        with compiled_step() if self._is_compiled else nullcontext(), autocast(recipe.precision, stage.device):
-            terms = _checked(self.method, self.method.loss(stage, batch))
-        total = sum(terms.values(), start=torch.zeros((), device=stage.device))
-        total.backward()  # type: ignore[no-untyped-call]  # untyped upstream
+        with compiled_step() if self._is_compiled else nullcontext():
+            with autocast(recipe.precision, stage.device):
+                terms = _checked(self.method, self.method.loss(stage, batch))
+            total = sum(terms.values(), start=torch.zeros((), device=stage.device))
+            total.backward()  # type: ignore[no-untyped-call]  # untyped upstream
         self.method.after_backward(stage)
         if recipe.clip > 0:
             torch.nn.utils.clip_grad_norm_(self.named.values(), recipe.clip)

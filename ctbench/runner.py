@@ -15,9 +15,10 @@ from ctbench.data.tasks import check_task
 from ctbench.errors import BadData
 from ctbench.expand import Expander
 from ctbench.job import Job
-from ctbench.launch import Event, auto_workers, launch, missing
+from ctbench.launch import Event, launch, missing
 from ctbench.results import Result, check_writable, results_folder, write_result
 from ctbench.store import Store, home
+from ctbench.workers import auto_workers
 
 Listener = Callable[[Event], None]
 MAX_CHECKED_DOCUMENTS = 200_000

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import pytest
@@ -114,17 +115,35 @@ def test_compiled_code_alone_would_not_hear_it(compiler: Compiler) -> None:
     assert torch.equal(fast(x), before), "torch hears hooks now: `_has_hooks` can go"
 
 
-def test_a_copy_computes_with_its_own_weights(backbone: Backbone, compiler: Compiler) -> None:
+def test_a_copy_keeps_what_a_method_put_in_the_place_of_forward(backbone: Backbone, compiler: Compiler) -> None:
+    layer = backbone.layers[0]
+    layer.forward = MethodType(lambda _self, hidden, *_args, **_kwargs: 2.0 * hidden, layer)
+    compile_forward(backbone.layers)
+    other = copy.deepcopy(backbone)
+    with compiled_step():
+        assert torch.equal(loss_of(other), loss_of(backbone))
+    hidden = torch.ones(1, 2, backbone.hidden_size)
+    assert torch.equal(other.layers[0](hidden), 2.0 * hidden)
+
+
+def test_global_hooks_are_heard(backbone: Backbone, compiler: Compiler) -> None:
     compile_forward(backbone.layers)
     with compiled_step():
-        before = loss_of(backbone)
-    other = copy.deepcopy(backbone)
-    with torch.no_grad():
-        for weight in backbone.layers[0].parameters():
-            weight.zero_()
+        loss_of(backbone)
+    seen: list[nn.Module] = []
+    handle = nn.modules.module.register_module_forward_hook(lambda module, _args, _output: seen.append(module))
     with compiled_step():
-        assert torch.equal(loss_of(other), before)
-        assert not torch.equal(loss_of(backbone), before)
+        loss_of(backbone)
+    handle.remove()
+    assert backbone.parts("ffn_out")[0][1] in seen
+
+
+def test_a_mistake_of_a_method_is_not_taken_for_a_missing_compiler(backbone: Backbone, compiler: Compiler) -> None:
+    compile_forward(backbone.layers)
+    name, part = backbone.parts("ffn_out")[0]
+    backbone.replace(name, nn.Linear(part.in_features + 1, part.out_features))
+    with pytest.raises(RuntimeError), compiled_step():
+        loss_of(backbone)
 
 
 def test_a_backbone_on_a_cpu_is_not_compiled(backbone: Backbone) -> None:

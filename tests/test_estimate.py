@@ -61,8 +61,8 @@ def test_store_is_believed_before_the_bench(tmp_path):
     assert found["cell"] == (3 * 3.0, "store")
 
 
-@pytest.mark.parametrize("other", [{"model": "big"}, {"precision": "bf16"}])
-def test_store_says_nothing_of_another_model_or_precision(other, tmp_path):
+@pytest.mark.parametrize("other", [{"model": "big"}, {"precision": "bf16"}, {"on": "cuda"}, {"compiled": True}])
+def test_store_says_nothing_of_other_work(other, tmp_path):
     store = Store(tmp_path)
     with store.writing("ab" * 32, DONE | {"work": WORK | other}):
         pass
@@ -92,7 +92,8 @@ def test_a_store_that_is_only_looked_into_is_not_made(tmp_path):
 def test_nothing_measured_is_unknown_and_so_is_another_precision(tmp_path):
     store = Store(tmp_path)
     assert seconds(estimate([STAGE], store))["stage"] == (None, None)
-    assert seconds(estimate([STAGE], store, speeds=[speed(precision="bf16")]))["stage"] == (None, None)
+    for other in ({"precision": "bf16"}, {"device": "cuda"}):
+        assert seconds(estimate([STAGE], store, speeds=[speed(**other)]))["stage"] == (None, None)
 
 
 def test_newer_speed_replaces_the_older_of_the_same_kind(tmp_path):

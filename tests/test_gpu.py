@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from ctbench import gpu, launch
+from ctbench import gpu, launch, workers
+from ctbench.device import device
 from ctbench.graph import Node
 
 
@@ -57,24 +61,51 @@ def test_each_worker_gets_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> N
     assert "CUDA_VISIBLE_DEVICES" not in launch.worker_environment(0)
 
 
-def nodes(count: int, model: str = "tiny") -> list[Node]:
-    how = {"threads": 1, "model": model}
-    return [Node(kind="cell", identity={"number": number}, how=how) for number in range(count)]
+GIB = 2**30
+
+
+def cells(count: int) -> list[Node]:
+    how = {"threads": 1, "model": "tiny"}
+    recipe = {"batch": 32, "max_length": 64}
+    return [Node(kind="cell", identity={"number": number, "recipe": recipe}, how=how) for number in range(count)]
+
+
+def stage(batch: int, *parents: Node, seed: int = 0, model: str = "tiny") -> Node:
+    recipe = {"batch": batch, "length": 64, "mask_fraction": 0.15}
+    return Node(
+        kind="stage", identity={"seed": seed, "recipe": recipe}, how={"threads": 1, "model": model}, parents=parents
+    )
 
 
 def test_there_is_a_worker_per_core_without_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(launch.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
-    monkeypatch.setattr(launch, "visible_gpus", list)
-    assert [launch.auto_workers(nodes(count)) for count in (0, 1, 4)] == [1, 1, 2]
+    monkeypatch.setattr(workers.os, "sched_getaffinity", lambda _: {0, 1}, raising=False)
+    monkeypatch.setattr(workers, "visible_gpus", list)
+    monkeypatch.setattr(workers, "accelerator", lambda: "cpu")
+    assert [workers.auto_workers(cells(count)) for count in (0, 1, 4)] == [1, 1, 2]
+    monkeypatch.setattr(workers, "accelerator", lambda: "mps")
+    assert workers.auto_workers(cells(4)) == 1
+
+
+@pytest.fixture
+def share(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+    """Return a function from GPUs, cores, free GiB of each GPU and nodes to the number of workers."""
+
+    def count(gpus: list[str], num_cores: int, free: list[float], nodes: list[Node]) -> int:
+        monkeypatch.setattr(workers.os, "sched_getaffinity", lambda _: set(range(num_cores)), raising=False)
+        monkeypatch.setattr(workers, "visible_gpus", lambda: gpus)
+        monkeypatch.setattr(workers, "free_memory", lambda _: [round(size * GIB) for size in free])
+        return workers.auto_workers(nodes)
+
+    return count
 
 
 @pytest.mark.parametrize(
     ("gpus", "num_cores", "free", "num_nodes", "wanted"),
     [
-        (["a"], 16, [80], 40, 4),  # no more than pays
+        (["a"], 16, [80], 40, 4),  # no more than was tried
         (["a"], 4, [80], 40, 2),  # two cores for each
-        (["a"], 16, [9], 40, 2),  # what fits
-        (["a", "b"], 16, [80, 9], 40, 4),  # the smaller one decides, for they are dealt out in turn
+        (["a"], 16, [5], 40, 2),  # what fits
+        (["a", "b"], 16, [80, 5], 40, 4),  # the smaller one decides, for they are dealt out in turn
         (["a", "b"], 2, [80, 80], 40, 2),  # at least one each
         (["a"], 16, [0], 40, 1),  # not told
         (["a"], 16, [80], 3, 3),
@@ -82,28 +113,61 @@ def test_there_is_a_worker_per_core_without_gpus(monkeypatch: pytest.MonkeyPatch
     ],
 )
 def test_workers_share_a_gpu_where_cores_and_memory_allow(
-    gpus: list[str],
-    num_cores: int,
-    free: list[int],
-    num_nodes: int,
-    wanted: int,
+    gpus: list[str], num_cores: int, free: list[float], num_nodes: int, wanted: int, share: Callable[..., int]
+) -> None:
+    assert share(gpus, num_cores, free, cells(num_nodes)) == wanted
+
+
+def test_stages_that_wait_for_each_other_count_once(share: Callable[..., int]) -> None:
+    large = 65_536  # 140 GB by our reckoning
+    first = stage(large)
+    size = workers.gpu_bytes(first) / GIB
+    chain = [first, stage(large, first), *cells(9)]
+    apart = [first, stage(large, seed=1), *cells(9)]
+    for nodes, room, wanted in (
+        (chain, size + 7, 4),
+        (chain, size + 3, 2),
+        (chain, size, 1),
+        (apart, size + 7, 1),
+        (apart, 2 * size + 5, 4),
+    ):
+        assert share(["a"], 16, [room], nodes) == wanted
+
+
+def test_memory_grows_with_weights_batch_and_vocabulary(checkpoint: Callable[..., Path], tmp_path: Path) -> None:
+    small = str(checkpoint("bert"))
+    base, doubled = (workers.gpu_bytes(stage(batch, model=small)) for batch in (100, 200))
+    layers, width, vocabulary = 2, 32, json.loads((checkpoint("bert") / "config.json").read_text())["vocab_size"]
+    per_token = 44 * layers * width + 12 * 0.15 * vocabulary
+    assert doubled - base == pytest.approx(3 * 100 * 64 * per_token, rel=1e-3)
+    shutil.copytree(small, tmp_path / "other")
+    with (tmp_path / "other" / "model.safetensors").open("ab") as file:
+        file.truncate(GIB)  # mostly a hole
+    assert workers.gpu_bytes(stage(100, model=str(tmp_path / "other"))) > base + 11 * GIB
+
+
+@pytest.mark.parametrize(
+    ("environment", "has_driver", "build", "wanted"),
+    [
+        ({}, True, "2.13.0+cu130", "cuda"),
+        ({"ACCELERATE_USE_CPU": "1"}, True, "2.13.0+cu130", "cpu"),
+        ({"ACCELERATE_TORCH_DEVICE": "xpu:1"}, True, "2.13.0+cu130", "xpu"),
+        ({}, True, "2.13.0+cpu", "cpu"),
+        ({}, False, "2.13.0", None),  # torch is asked
+    ],
+)
+def test_accelerator_is_what_torch_will_compute_on(
+    environment: dict[str, str],
+    has_driver: bool,
+    build: str,
+    wanted: str | None,
+    driver: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(launch.os, "sched_getaffinity", lambda _: set(range(num_cores)), raising=False)
-    monkeypatch.setattr(launch, "visible_gpus", lambda: gpus)
-    monkeypatch.setattr(launch, "free_memory", lambda _: [size * 2**30 for size in free])
-    assert launch.auto_workers(nodes(num_nodes)) == wanted
-
-
-def test_a_large_model_has_a_gpu_for_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "config.json").write_text("{}")
-    with (tmp_path / "model.safetensors").open("wb") as file:
-        file.truncate(3 * 2**30)  # a hole: 75 GiB by our reckoning
-    monkeypatch.setattr(launch.os, "sched_getaffinity", lambda _: set(range(16)), raising=False)
-    monkeypatch.setattr(launch, "visible_gpus", lambda: ["a"])
-    monkeypatch.setattr(launch, "free_memory", lambda _: [140 * 2**30])
-    assert launch.auto_workers(nodes(9, str(tmp_path))) == 1
-    assert launch.auto_workers(nodes(9)) == 4
+    monkeypatch.setattr(gpu, "version", lambda _: build)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    assert gpu.accelerator(driver if has_driver else driver / "nothing") == wanted or device().type
 
 
 def test_free_memory_is_that_of_the_gpus_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

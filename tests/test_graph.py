@@ -62,14 +62,16 @@ def test_a_gpu_enters_all_keys_and_compiled_layers_those_of_stages(tmp_path, mon
     asked = {"pretrain.compiled": "true"}
     on_cpu = spec_of(stream)
     assert [node.key for node in spec_of(stream, settings=asked).nodes] == [node.key for node in on_cpu.nodes]
-    monkeypatch.setattr("ctbench.expand.visible_gpus", lambda: ["0"])
+    monkeypatch.setattr("ctbench.expand.accelerator", lambda: "cuda")
     plain, compiled = spec_of(stream), spec_of(stream, settings=asked)
     assert not {node.key for node in plain.nodes} & {node.key for node in on_cpu.nodes}
-    assert all(node.identity["device"] == "gpu" for node in plain.nodes)
+    assert all(node.identity["device"] == "cuda" for node in plain.nodes)
     assert compiled.base.key == plain.base.key
     assert compiled.losses[0].key == plain.losses[0].key
     assert not {node.key for node in compiled.stages} & {node.key for node in plain.stages}
     assert all(node.identity["compiled"] for node in compiled.stages)
+    monkeypatch.setattr("ctbench.expand.accelerator", lambda: "mps")
+    assert "compiled" not in spec_of(stream, settings=asked).stages[0].identity
 
 
 def test_seed_varies_stages_and_not_the_base(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from ctbench.output import MULTIPLE, AlignedLinear, align_outputs, aligned_product
+from ctbench.output import FITTING, MULTIPLE, AlignedLinear, align_outputs, aligned_product
 
 
 @pytest.mark.parametrize("num_outputs", [MULTIPLE - 3, MULTIPLE, MULTIPLE + 1])
@@ -20,6 +20,7 @@ def test_rounded_product_has_the_values_and_gradients_of_a_linear_layer(num_outp
     wanted = layer(x)
     found = aligned_product(x, layer.weight, layer.bias)
     assert found.shape == wanted.shape
+    assert found.is_contiguous()
     torch.testing.assert_close(found, wanted)
     for given, expected in zip(
         torch.autograd.grad((found * seen).sum(), inputs),
@@ -30,7 +31,7 @@ def test_rounded_product_has_the_values_and_gradients_of_a_linear_layer(num_outp
 
 
 def test_only_a_plain_linear_layer_of_an_odd_size_is_taken() -> None:
-    odd, even, other = nn.Linear(2, MULTIPLE + 1), nn.Linear(2, MULTIPLE), nn.Bilinear(2, 2, 3)
+    odd, even, other = nn.Linear(2, MULTIPLE + 1), nn.Linear(2, MULTIPLE + FITTING), nn.Bilinear(2, 2, 3)
     weight, x = odd.weight, torch.ones(1, 2)
     before = odd(x)
     for layer in (odd, even, other):

@@ -6,6 +6,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from small_streams import spec_of, write_method, write_stream
 
 from ctbench.compute import Workshop
@@ -110,9 +111,18 @@ def test_a_gpu_that_stages_ran_on_is_named_beside_the_processor(place):
 
 @pytest.mark.skipif(device().type != "cpu", reason="torch can use the GPU that is here")
 def test_a_gpu_that_torch_cannot_use_is_said_and_nothing_is_computed(place, monkeypatch):
-    monkeypatch.setattr("ctbench.expand.visible_gpus", lambda: ["0"])
-    with pytest.raises(BadConfig, match="torch cannot use it; with an empty CUDA_VISIBLE_DEVICES"):
+    monkeypatch.setattr("ctbench.expand.accelerator", lambda: "cuda")
+    with pytest.raises(BadConfig, match="planned for the device 'cuda', and torch computes on 'cpu'"):
         go(place)
+
+
+def test_a_full_gpu_is_said_with_a_way_out(place, monkeypatch):
+    def full(self, spec, report):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+
+    monkeypatch.setattr(Workshop, "_compute_stage", full)
+    with pytest.raises(RunFailed, match="no memory left; fewer --workers or smaller batches"):
+        go(place, seeds=[77])
 
 
 def test_second_method_recomputes_neither_base_nor_row_0(place):

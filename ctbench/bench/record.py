@@ -22,10 +22,10 @@ from ctbench.bench.training import measure_training, plan_sides
 from ctbench.errors import BadConfig, UnknownName, one_line
 from ctbench.estimate import write_speeds
 from ctbench.gpu import visible_gpus
-from ctbench.launch import MAX_WORKERS_PER_GPU
 from ctbench.plugins import find_plugin
 from ctbench.precision import has_fast_bf16
 from ctbench.results import check_writable
+from ctbench.workers import MAX_PER_GPU
 
 SCHEMA: Final = 2
 PRECISIONS: Final = ("fp32", "bf16")
@@ -128,7 +128,7 @@ def bench(question: Question, *, say: Callable[[str], None], ask: Ask | None = N
                 question.cell,
                 Path(folder),
                 precisions=precisions,
-                workers=min(MAX_WORKERS_PER_GPU, threads) if visible_gpus() else threads,
+                workers=min(MAX_PER_GPU, threads) if visible_gpus() else threads,
                 per_worker=question.cells_per_worker,
                 pairs=question.pairs,
                 say=lambda line: say(f"cells: {line}"),
@@ -189,9 +189,11 @@ def _train(
 
 def speeds_of(document: dict[str, Any]) -> list[dict[str, Any]]:
     """Return what `plan` can use of a document: seconds per token of a stage, per example and epoch of a cell."""
+    where = "cuda" if document["machine"]["gpu"] else "cpu"
     rows = [
         {
             "kind": "stage",
+            "device": where,
             "layer_parameters": training["layer_parameters"],
             "precision": side["precision"],
             "threads": training["threads"],
@@ -199,13 +201,14 @@ def speeds_of(document: dict[str, Any]) -> list[dict[str, Any]]:
         }
         for training in document["training"]
         for side in training["sides"]
-        if side["loop"] == "engine" and side["method"] is None
+        if side["loop"] == "engine" and side["method"] is None and not side["label"].startswith("compiled")
     ]
     cells = document["cells"]
     if cells is not None:
         rows += [
             {
                 "kind": "cell",
+                "device": where,
                 "layer_parameters": cells["layer_parameters"],
                 "precision": side["precision"],
                 "threads": 1,

@@ -23,7 +23,7 @@ from ctbench.errors import BadConfig
 from ctbench.expand import Expander
 from ctbench.graph import Node, in_order
 from ctbench.job import Job, Run
-from ctbench.launch import auto_workers, launch, missing
+from ctbench.launch import launch, missing
 from ctbench.metrics import Array, compute
 from ctbench.plugins import get_stream
 from ctbench.provenance import provenance
@@ -33,6 +33,7 @@ from ctbench.runner import Listener, check_data
 from ctbench.store import Store, home
 from ctbench.tuning.grid import Point, choose_points, grid_of, num_points
 from ctbench.tuning.record import Tuning, tuning_from, write_tuning
+from ctbench.workers import auto_workers
 
 LANGUAGE_SEED = 7
 """The language that synthetic streams are tuned on unless the caller names one."""

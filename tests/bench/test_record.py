@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 
@@ -138,6 +139,13 @@ def test_document_is_kept_for_readers_and_its_speeds_for_plan(document, tmp_path
     assert speeds == speeds_of(document)
     engine = next(side for side in document["training"][0]["sides"] if side["label"] == "engine fp32")
     assert speeds[0]["seconds"] == pytest.approx(1 / engine["tokens_per_second"]["median"])
+
+
+def test_plan_is_told_the_speed_of_plain_layers(document):
+    other = copy.deepcopy(document)
+    sides = other["training"][0]["sides"]
+    sides.append(sides[0] | {"label": f"compiled {sides[0]['label']}", "tokens_per_second": {"median": 1e9}})
+    assert speeds_of(other) == speeds_of(document)
 
 
 def test_what_was_measured_is_written_even_where_the_speeds_cannot_be(document, tmp_path):

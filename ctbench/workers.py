@@ -1,0 +1,73 @@
+"""How many worker processes suit this machine and this work."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from typing import Final
+
+from ctbench.checkpoint import TINY, dimensions, weight_bytes
+from ctbench.gpu import accelerator, free_memory, visible_gpus
+from ctbench.graph import Node, in_order
+
+MAX_AUTO_WORKERS: Final = 8
+MAX_PER_GPU: Final = 4
+"""Two did nearly twice as many cells of roberta-base as one, four more than three times as many; more were not tried."""
+PROCESS_BYTES: Final = 2 * 2**30
+"""What a process takes on a GPU before it computes, and what is not counted below."""
+WEIGHT_FACTOR: Final = 12
+"""Bytes for every byte of a checkpoint: weights, gradients, moments, a teacher, anchors; twice that of a float32 file."""
+STATE_BYTES: Final = 44
+"""Bytes that a training pass keeps per token, layer and unit of width, in bfloat16 (measured on BERT's layers)."""
+LOGIT_BYTES: Final = 12
+STAGE_PASSES: Final = 3
+"""As many passes of an update as das keeps at once."""
+
+
+def auto_workers(nodes: Sequence[Node]) -> int:
+    """Return one worker per core for nodes of one thread, or some on every GPU.
+
+    One process seldom keeps a GPU busy with models of this size, so several share it where its memory allows.
+    """
+    most = max(1, len(nodes))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if gpus := visible_gpus():
+        cap = max(1, min(MAX_PER_GPU, cores // (2 * len(gpus))))
+        return min(most, len(gpus) * _fitting(nodes, min(free_memory(gpus)), cap))
+    if accelerator() != "cpu":
+        return 1  # whose memory nobody tells
+    threads = [int(node.how.get("threads", 1)) for node in nodes if node.kind != "base"]
+    return max(1, min(cores // max(threads, default=1), most, MAX_AUTO_WORKERS))
+
+
+def _fitting(nodes: Sequence[Node], free: int, cap: int) -> int:
+    """Return how many workers, at most `cap`, have room in `free` bytes of a GPU: some with stages, the rest with cells."""
+    stages = _parallel_stages(nodes)
+    stage = max((gpu_bytes(node) for node in nodes if node.kind in ("base", "stage")), default=0)
+    cell = max((gpu_bytes(node) for node in nodes if node.kind in ("cell", "loss")), default=0)
+    for count in range(cap, 1, -1):
+        training = min(count, stages)
+        if training * max(stage, cell) + (count - training) * cell <= free:
+            return count
+    return 1
+
+
+def _parallel_stages(nodes: Sequence[Node]) -> int:
+    """Return how many stages could be computed at the same time."""
+    depth: dict[str, int] = {}
+    for node in in_order(nodes):
+        depth[node.key] = 1 + max((depth[parent.key] for parent in node.parents), default=0)
+    return max(Counter(depth[node.key] for node in nodes if node.kind in ("base", "stage")).values(), default=0)
+
+
+def gpu_bytes(node: Node) -> int:
+    """Return about how much memory a node takes on a GPU, rather more than less."""
+    model, recipe = str(node.how["model"]), node.identity["recipe"]
+    layers, width, vocabulary = dimensions(model)
+    passes = STAGE_PASSES if node.kind in ("base", "stage") else 1
+    tokens = int(recipe["batch"]) * int(recipe.get("length") or recipe.get("max_length") or 0)
+    predicted = float(recipe.get("mask_fraction", 0.0)) if recipe.get("objective") != "clm" else 1.0
+    weights = 0 if model == TINY else WEIGHT_FACTOR * weight_bytes(model)
+    per_token = STATE_BYTES * layers * width + round(LOGIT_BYTES * predicted * vocabulary)
+    return PROCESS_BYTES + weights + passes * tokens * per_token
