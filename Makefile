@@ -96,7 +96,7 @@ scaling-quick: SCALING = results/bench/scaling-quick.json
 scaling-quick: $(STAMP)
 	$(BIN)/ctbench bench --scaling --quick -o $(SCALING)
 
-readme: $(STAMP)  ## the generated parts of the README
+readme: $(STAMP)  ## the generated parts of README and docs
 	$(BIN)/python tests/readme.py
 
 $(STAMP): pyproject.toml constraints.txt

@@ -1,4 +1,4 @@
-"""The generated parts of the README, and docs/streams.md: `python tests/readme.py` writes them, tests check their drift."""
+"""The generated parts of README and docs: `python tests/readme.py` writes them, tests check their drift."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
+PAGES = (README, ROOT / "docs" / "results.md", ROOT / "docs" / "speed.md")
+"""Files with generated parts; `STREAMS` is generated as a whole."""
 STREAMS = ROOT / "docs" / "streams.md"
 DECLARED = ("hyperprompt", "lwf", "replay")
 SHOWN = ("A_Acc", "O_Acc", "F_Acc")
@@ -47,10 +50,12 @@ def mine() -> str:
 
 
 def laws() -> str:
-    """Return the rows of the table of laws."""
+    """Return the table of laws."""
     from ctbench.laws import LAWS, sentence
 
-    return "".join(f"| {name} | {sentence(law)} |\n" for name, law in LAWS.items())
+    return "| law | what it says |\n| --- | --- |\n" + "".join(
+        f"| {name} | {sentence(law)} |\n" for name, law in LAWS.items()
+    )
 
 
 def leaderboard() -> str:
@@ -58,6 +63,17 @@ def leaderboard() -> str:
     command = [sys.executable, "-m", "ctbench", "compare", "--format", "markdown", "--results", str(ROOT / "results")]
     command += [word for stream in EMBEDDED for word in ("--stream", stream)]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+
+def short() -> str:
+    """Return the same without costs and findings."""
+    import ctbench
+    from ctbench.report.tables import markdown
+
+    found = ctbench.compare(ROOT / "results", stream=EMBEDDED)
+    tables = [table for table in found.tables(on_paper=True) if table.title.startswith(EMBEDDED)]
+    kept = (tuple(note for note in table.notes if not note.startswith("finding")) for table in tables)
+    return "\n".join(markdown(replace(table, notes=notes)) for table, notes in zip(tables, kept, strict=True))
 
 
 def real() -> str:
@@ -178,6 +194,29 @@ def _speed(name: str) -> str:
     return "\n".join([f"{about}:", "", *lines]) + "\n"
 
 
+def fast() -> str:
+    """Return the engine's ratios against a Trainer in the same precision, compiled where it is."""
+    lines = ["| machine | what | engine | least | most |", "| --- | --- | ---: | ---: | ---: |"]
+    for name in ("bench.json", "gpu.json", "gpu-512.json"):
+        document = json.loads((ROOT / "results" / "bench" / name).read_text(encoding="utf-8"))
+        machine, cells, protocol = document["machine"], document["cells"], document["protocol"]
+        where = machine["gpu"] or f"{machine['processor']}, {machine['cores']} cores"
+        found = [(f"pre-training, {each['shape']}", row) for each in document["training"] for row in each["ratios"]]
+        found += [("cells", row) for row in (cells["ratios"] if cells else ())]
+        for what, row in found:
+            precision = row["label"].split()[-1]
+            is_compiled = row["label"].startswith("compiled")
+            if row["against"] == f"{'compiled ' * is_compiled}Trainer {precision}" and "1 worker" not in row["label"]:
+                about = f"{what}, {precision}{', both compiled' * is_compiled}"
+                lines.append(f"| {where} | {about} | {row['median']:.2f} | {row['min']:.2f} | {row['max']:.2f} |")
+        for row in protocol["ratios"] if protocol else ():
+            precision = row["label"].split()[-1]
+            if row["against"] == f"Trainer {precision}":
+                about = f"whole run of `{protocol['stream']}`, {precision}, projected"
+                lines.append(f"| {where} | {about} | {row['ratio']:.1f} | – | – |")
+    return "\n".join(lines) + "\n"
+
+
 def scaling() -> str:
     """Return how cost grows, from the committed study."""
     from ctbench.bench.scaling import scaling_tables
@@ -214,12 +253,14 @@ def streams() -> str:
 
 
 def generated(text: str) -> str:
-    """Return the README with its generated parts made anew."""
+    """Return a page with its generated parts made anew."""
     makers = {
         "methods": methods,
         "mine": mine,
         "laws": laws,
         "leaderboard": leaderboard,
+        "short": short,
+        "fast": fast,
         "real": real,
         "adaptation": adaptation,
         "precision": precision,
@@ -236,4 +277,5 @@ def generated(text: str) -> str:
 if __name__ == "__main__":
     STREAMS.parent.mkdir(exist_ok=True)
     STREAMS.write_text(streams(), encoding="utf-8")
-    README.write_text(generated(README.read_text(encoding="utf-8")), encoding="utf-8")
+    for page in PAGES:
+        page.write_text(generated(page.read_text(encoding="utf-8")), encoding="utf-8")

@@ -6,7 +6,8 @@ import shlex
 import tomllib
 from types import ModuleType
 
-from readme import README, STREAMS, generated, streams
+import pytest
+from readme import PAGES, README, STREAMS, generated, streams
 from small_streams import write_stream
 
 from ctbench.cli import main
@@ -16,10 +17,27 @@ def blocks(language):
     return re.findall(rf"```{language}\n(.*?)```", README.read_text(encoding="utf-8"), re.S)
 
 
-def test_generated_parts_have_not_drifted():
-    text = README.read_text(encoding="utf-8")
-    assert "<!-- generated: methods -->" in text
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_generated_parts_have_not_drifted(page):
+    text = page.read_text(encoding="utf-8")
+    assert "<!-- generated: " in text
     assert generated(text) == text, "run: python tests/readme.py"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_comment_tears_a_table(page):
+    assert not re.search(r"^\|.*\n<!-- (?!end)|^<!-- end -->\n\|", page.read_text(encoding="utf-8"), re.M)
+
+
+@pytest.mark.parametrize("page", [*PAGES, STREAMS], ids=lambda page: page.name)
+def test_links_lead_somewhere(page):
+    for target in re.findall(r"\]\(([^)]+)\)", page.read_text(encoding="utf-8")):
+        if not target.startswith("http"):
+            path, _, anchor = target.partition("#")
+            found = (page.parent / path).resolve()
+            assert found.exists(), target
+            headings = re.findall(r"^#+ (.+)$", found.read_text(encoding="utf-8"), re.M) if anchor else []
+            assert not anchor or anchor in [heading.lower().replace(" ", "-") for heading in headings], target
 
 
 def test_the_reference_of_stream_keys_has_not_drifted():
