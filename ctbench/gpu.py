@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -12,9 +13,13 @@ _DRIVER = Path("/proc/driver/nvidia")
 
 
 def is_hidden() -> bool:
-    """Return whether the environment keeps this process off GPUs."""
+    """Return whether this process keeps off GPUs: the environment says so, or it is a Mac and nobody asked for its GPU.
+
+    (Macs' GPUs have no float64, which some methods add up in, and nothing was tried on one.)
+    """
     use_cpu = os.environ.get("ACCELERATE_USE_CPU", "").lower() in ("1", "true", "yes")
-    return use_cpu or os.environ.get("ACCELERATE_TORCH_DEVICE", "").startswith("cpu")
+    named = os.environ.get("ACCELERATE_TORCH_DEVICE", "")
+    return use_cpu or named.startswith("cpu") or (sys.platform == "darwin" and not named)
 
 
 def visible_gpus(driver: Path = _DRIVER) -> list[str]:

@@ -53,6 +53,16 @@ def test_the_environment_hides_gpus(
     assert gpu.visible_gpus(driver) == wanted
 
 
+def test_the_gpu_of_a_mac_is_used_on_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "version", lambda _: "2.13.0")
+    for name in ("ACCELERATE_USE_CPU", "ACCELERATE_TORCH_DEVICE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(gpu.sys, "platform", "darwin")
+    assert gpu.accelerator() == "cpu"
+    monkeypatch.setenv("ACCELERATE_TORCH_DEVICE", "mps")
+    assert gpu.accelerator() == "mps"
+
+
 def test_each_worker_gets_a_gpu_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     monkeypatch.setattr(launch, "visible_gpus", lambda: ["a", "b"])
