@@ -77,8 +77,9 @@ def assemble(run: Run, expander: Expander, store: Store) -> Result:
 
 def _pretrain_record(expander: Expander, table: str) -> dict[str, Any]:
     """Return a recipe of pre-training; that layers were compiled is said where they were."""
-    recipe = plain(getattr(expander.stream.recipe, table), without=("compiled",))
-    return recipe | ({"compiled": True} if expander.compiled[table] else {})
+    recipe = expander.stream.recipe
+    found = plain(recipe.base if table == "base" else recipe.pretrain, without=("compiled",))
+    return found | ({"compiled": True} if expander.compiled[table] else {})
 
 
 def _matrix(run: Run, store: Store) -> np.ndarray[Any, np.dtype[np.float64]]:

@@ -114,7 +114,7 @@ def dimensions(name: str) -> tuple[int, int, int]:
         return TINY_DIMENSIONS
     config = _config(find_checkpoint(name), name)
     names = (("num_hidden_layers", "n_layer", "n_layers"), ("hidden_size", "n_embd", "dim", "d_model"), ("vocab_size",))
-    layers, width, vocabulary = (next((config[key] for key in each if key in config), 0) for each in names)
+    layers, width, vocabulary = (next((config[key] for key in each if config.get(key)), 0) for each in names)
     return int(layers), int(width), int(vocabulary)
 
 

@@ -52,11 +52,9 @@ def compiled_step() -> Iterator[None]:
     token = _in_step.set(True)
     try:
         yield
-    except torch._dynamo.exc.BackendCompilerFailed as error:
-        reason = one_line(str(error.inner_exception).strip().partition("\n")[0])
-        raise BadConfig(
-            f"the layers cannot be compiled here: {reason}; train without: --set pretrain.compiled=false"
-        ) from error
+    except torch._dynamo.exc.ShortenTraceback as error:  # of the compiler; a method's own mistakes are none of them
+        reason = one_line(str(getattr(error, "inner_exception", error)).strip().partition("\n")[0])
+        raise BadConfig(f"the layers cannot be compiled here: {reason}; train with compiled = false") from error
     finally:
         _in_step.reset(token)
 

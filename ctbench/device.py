@@ -11,18 +11,31 @@ from pathlib import Path
 
 import torch
 
-from ctbench.errors import BadConfig, RunFailed
+from ctbench.errors import BadConfig, RunFailed, one_line
 from ctbench.gpu import is_hidden
+
+_ADVICE = "without ACCELERATE_TORCH_DEVICE and with ACCELERATE_USE_CPU=1 all is done on the CPU"
 
 
 def device() -> torch.device:
-    """Return the device of this process: the one that accelerate picks, so its environment variables work here."""
+    """Return the device of this process: the one that accelerate picks, so its environment variables work here.
+
+    Raises:
+        BadConfig: they name a device that torch cannot use.
+    """
+    if is_hidden():
+        return torch.device("cpu")
     from accelerate import PartialState
 
-    where = torch.device(PartialState(cpu=is_hidden()).device)
-    if where.type == "cuda":  # generators and memory are those of the current device
-        where = torch.device("cuda", where.index or 0)
-        torch.cuda.set_device(where)
+    try:
+        where = torch.device(PartialState().device)
+        if where.type == "cuda":  # generators and memory are those of the current device
+            where = torch.device("cuda", where.index or 0)
+            torch.cuda.set_device(where)
+        torch.empty(0, device=where)
+    except Exception as error:  # of many kinds, by device
+        reason = one_line(str(error).strip().partition("\n")[0])
+        raise BadConfig(f"torch cannot use the device that accelerate picks ({reason}); {_ADVICE}") from error
     return where
 
 
@@ -35,8 +48,7 @@ def check_device(planned: str) -> None:
     found = device().type
     if planned != found:
         raise BadConfig(
-            f"the run was planned for the device '{planned}', and torch computes on '{found}' here; "
-            "ACCELERATE_USE_CPU=1 keeps both on the CPU"
+            f"the run was planned for the device '{planned}', and torch computes on '{found}' here; {_ADVICE}"
         )
 
 

@@ -43,7 +43,7 @@ def estimate(nodes: Iterable[Node], store: Store, *, speeds: Sequence[Mapping[st
         speeds: from `read_speeds`.
     """
     every = list(nodes)
-    seen = _samples(store, {_work(node) for node in every})
+    seen = _samples(store, {work for node in every for work in _alike(node)})
     rows = []
     for kind in KINDS:
         mine = [node for node in every if node.kind == kind]
@@ -85,7 +85,7 @@ def write_speeds(home: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """
 
     def name(row: Mapping[str, Any]) -> tuple[Any, ...]:
-        return tuple(row.get(key) for key in ("kind", "layer_parameters", "precision", "threads", "device"))
+        return *(row[key] for key in ("kind", "layer_parameters", "precision", "threads")), row.get("device", "cpu")
 
     kept = {name(row): row for row in [*read_speeds(home), *rows]}
     home.mkdir(parents=True, exist_ok=True)
@@ -127,10 +127,17 @@ def _work(node: Node) -> Work:
     return str(node.how["model"]), str(identity["precision"]), str(identity.get("device", "cpu")), is_compiled
 
 
+def _alike(node: Node) -> list[Work]:
+    """Return the kinds of work that tell how long a node takes: to read text takes what a stage tells, compiled or not."""
+    model, precision, where, is_compiled = _work(node)
+    flags = (False, True) if node.kind == "loss" else (is_compiled,)
+    return [(model, precision, where, flag) for flag in flags]
+
+
 def _from_store(todo: list[Node], seen: Mapping[Work, Sequence[Mapping[str, Any]]]) -> float | None:
     total = 0.0
-    for work, nodes in _by_work(todo).items():
-        records = seen.get(work, ())
+    for nodes in _by_work(todo).values():
+        records = [record for each in _alike(nodes[0]) for record in seen.get(each, ())]
         if nodes[0].kind == "cell":
             units = [record["seconds"] / record["work"]["epochs"] for record in records if "validation" in record]
             amount = sum(float(node.identity["recipe"]["epochs"]) for node in nodes)
@@ -192,7 +199,8 @@ def _samples(store: Store, wanted: set[Work]) -> dict[Work, list[dict[str, Any]]
         with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
             record = json.loads(path.read_text(encoding="utf-8"))
             told = record["work"]
-            work = told["model"], told["precision"], told.get("on", "cpu"), told.get("compiled", False)
+            where = told.get("on", "cpu" if told.get("device", "cpu") == "cpu" else "cuda")
+            work = told["model"], told["precision"], where, told.get("compiled", False)
             if work in wanted:
                 found.setdefault(work, []).append(record)
         if found.keys() == wanted and all(len(records) >= MAX_SAMPLES for records in found.values()):

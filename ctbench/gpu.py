@@ -10,6 +10,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 _DRIVER = Path("/proc/driver/nvidia")
+_OTHERS = tuple(Path("/dev") / name for name in ("dxg", "kfd", "dri", "accel"))
+"""Where Linux shows other devices than NVIDIA's own driver does: under Windows, AMD's, Intel's, others."""
 
 
 def is_hidden() -> bool:
@@ -37,11 +39,12 @@ def visible_gpus(driver: Path = _DRIVER) -> list[str]:
     return [str(number) for number in range(count)]
 
 
-def accelerator(driver: Path = _DRIVER) -> str:
+def accelerator(driver: Path = _DRIVER, others: Sequence[Path] = _OTHERS) -> str:
     """Return the kind of device that nodes are computed on, as torch names it: "cpu", "cuda", "mps", ...
 
     Args:
         driver: as for `visible_gpus`.
+        others: files of which at least one is there if another device is; only then torch is imported and asked.
     """
     if is_hidden():
         return "cpu"
@@ -49,7 +52,7 @@ def accelerator(driver: Path = _DRIVER) -> str:
         return named.partition(":")[0]
     if visible_gpus(driver):
         return "cuda"
-    if version("torch").endswith("+cpu"):
+    if version("torch").endswith("+cpu") or not any(path.exists() for path in others):
         return "cpu"
     import torch
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-from ctbench.checkpoint import TINY, dimensions, weight_bytes
+from ctbench.checkpoint import TINY, dimensions, model_type, weight_bytes
 from ctbench.gpu import accelerator, free_memory, visible_gpus
-from ctbench.graph import Node, in_order
+from ctbench.graph import Node
 
 MAX_AUTO_WORKERS: Final = 8
 MAX_PER_GPU: Final = 4
@@ -18,8 +17,14 @@ PROCESS_BYTES: Final = 2 * 2**30
 """What a process takes on a GPU before it computes, and what is not counted below."""
 WEIGHT_FACTOR: Final = 12
 """Bytes for every byte of a checkpoint: weights, gradients, moments, a teacher, anchors; twice that of a float32 file."""
-STATE_BYTES: Final = 44
-"""Bytes that a training pass keeps per token, layer and unit of width, in bfloat16 (measured on BERT's layers)."""
+STATE_BYTES: Final = {
+    **dict.fromkeys(("bert", "roberta", "electra", "distilbert"), 45),
+    **{"modernbert": 41, "llama": 56, "gpt2": 69, "qwen2": 81, "qwen3": 81},
+}
+"""Bytes that a training pass in bf16 keeps per token, layer and unit of width, by family (measured; fp32 has twice)."""
+OTHER_STATE_BYTES: Final = 140
+"""Of deberta-v2 with 512 tokens, the most that was seen: others are taken to need as much."""
+ENCODERS: Final = ("bert", "roberta", "electra", "distilbert", "modernbert", "deberta-v2")
 LOGIT_BYTES: Final = 12
 STAGE_PASSES: Final = 3
 """As many passes of an update as das keeps at once."""
@@ -54,20 +59,23 @@ def _fitting(nodes: Sequence[Node], free: int, cap: int) -> int:
 
 
 def _parallel_stages(nodes: Sequence[Node]) -> int:
-    """Return how many stages could be computed at the same time."""
-    depth: dict[str, int] = {}
-    for node in in_order(nodes):
-        depth[node.key] = 1 + max((depth[parent.key] for parent in node.parents), default=0)
-    return max(Counter(depth[node.key] for node in nodes if node.kind in ("base", "stage")).values(), default=0)
+    """Return how many stages could be computed at the same time, at most: those that no other stage waits for."""
+    training = [node for node in nodes if node.kind in ("base", "stage")]
+    waited_for = {parent.key for node in training for parent in node.parents}
+    return sum(node.key not in waited_for for node in training)
 
 
 def gpu_bytes(node: Node) -> int:
-    """Return about how much memory a node takes on a GPU, rather more than less."""
+    """Return about how much memory a node takes on a GPU."""
     model, recipe = str(node.how["model"]), node.identity["recipe"]
+    family = "modernbert" if model == TINY else model_type(model)
     layers, width, vocabulary = dimensions(model)
     passes = STAGE_PASSES if node.kind in ("base", "stage") else 1
     tokens = int(recipe["batch"]) * int(recipe.get("length") or recipe.get("max_length") or 0)
-    predicted = float(recipe.get("mask_fraction", 0.0)) if recipe.get("objective") != "clm" else 1.0
+    predicted = float(recipe.get("mask_fraction", 0.0))
+    if predicted and family not in ENCODERS:
+        predicted = 1.0  # every token of a decoder
     weights = 0 if model == TINY else WEIGHT_FACTOR * weight_bytes(model)
-    per_token = STATE_BYTES * layers * width + round(LOGIT_BYTES * predicted * vocabulary)
+    kept = STATE_BYTES.get(family, OTHER_STATE_BYTES) * (2 if node.identity["precision"] == "fp32" else 1)
+    per_token = kept * layers * width + round(LOGIT_BYTES * predicted * vocabulary)
     return PROCESS_BYTES + weights + passes * tokens * per_token

@@ -151,15 +151,22 @@ def test_a_backbone_on_a_cpu_is_not_compiled(backbone: Backbone) -> None:
     assert "forward" not in backbone.layers[0].__dict__
 
 
+@pytest.mark.parametrize("is_missing", [True, False])
 def test_what_cannot_be_compiled_is_one_line_with_a_way_out(
-    backbone: Backbone, monkeypatch: pytest.MonkeyPatch
+    is_missing: bool, backbone: Backbone, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def broken(_graph: Any, _inputs: list[Any]) -> Any:
+        if is_missing:
+            from torch._inductor.exc import TritonMissing
+
+            raise TritonMissing(first_useful_frame=None)
         raise RuntimeError("no C compiler was found\nand more")
 
     release_compiled()
     monkeypatch.setattr(compiled, "OPTIONS", {"backend": broken})
     compile_forward(backbone.layers)
-    with pytest.raises(BadConfig, match=r"^the layers .*no C compiler.*compiled=false$") as raised, compiled_step():
+    reason = "working triton" if is_missing else "no C compiler"
+    wanted = rf"^the layers cannot be compiled here: .*{reason}.*; train with compiled = false$"
+    with pytest.raises(BadConfig, match=wanted) as raised, compiled_step():
         loss_of(backbone)
     assert "\n" not in str(raised.value)

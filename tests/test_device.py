@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
+from accelerate import PartialState
 
-from ctbench.device import isolated, seed_torch
+from ctbench.device import device, isolated, seed_torch
+from ctbench.errors import BadConfig
 
 
 def test_seed_torch_gives_the_numbers_of_manual_seed() -> None:
@@ -23,3 +26,16 @@ def test_isolated_leaves_generator_and_threads_as_they_were() -> None:
         assert not torch.equal(torch.get_rng_state(), state)
     assert torch.equal(torch.get_rng_state(), state)
     assert torch.get_num_threads() == threads
+
+
+@pytest.mark.parametrize("name", ["xpu", "bogus", "meta:x"])
+def test_a_device_that_is_not_there_is_one_line(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ACCELERATE_USE_CPU", raising=False)
+    monkeypatch.setenv("ACCELERATE_TORCH_DEVICE", name)
+    PartialState._reset_state()
+    with pytest.raises(BadConfig, match=r"^torch cannot use the device .*; without ACCELERATE_TORCH_DEVICE") as raised:
+        device()
+    PartialState._reset_state()
+    assert "\n" not in str(raised.value)
+    monkeypatch.setenv("ACCELERATE_USE_CPU", "1")
+    assert device() == torch.device("cpu")

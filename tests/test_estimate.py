@@ -96,9 +96,25 @@ def test_nothing_measured_is_unknown_and_so_is_another_precision(tmp_path):
         assert seconds(estimate([STAGE], store, speeds=[speed(**other)]))["stage"] == (None, None)
 
 
+def test_losses_are_judged_by_compiled_stages_where_there_are_no_others(tmp_path):
+    store = Store(tmp_path)
+    with store.writing("ab" * 32, DONE | {"work": WORK | {"compiled": True}}):
+        pass
+    found = seconds(estimate([STAGE, LOSS], store))
+    assert found["loss"] == (600 * 2 / 3 * 2.0, "store")
+    assert found["stage"] == (None, None)
+
+
+def test_records_of_before_are_known_by_the_name_of_their_device(tmp_path):
+    store = Store(tmp_path)
+    with store.writing("ab" * 32, DONE | {"work": WORK | {"device": "NVIDIA X"}}):
+        pass
+    assert seconds(estimate([STAGE], store))["stage"] == (None, None)
+
+
 def test_newer_speed_replaces_the_older_of_the_same_kind(tmp_path):
     write_speeds(tmp_path, [speed(), speed(threads=2)])
-    write_speeds(tmp_path, [speed(seconds=0.125)])
+    write_speeds(tmp_path, [speed(seconds=0.125, device="cpu")])
     assert [(row["threads"], row["seconds"]) for row in read_speeds(tmp_path)] == [(1, 0.125), (2, 0.5)]
     (tmp_path / "speeds.json").write_text("{")
     assert read_speeds(tmp_path) == []

@@ -77,14 +77,16 @@ GIB = 2**30
 def cells(count: int) -> list[Node]:
     how = {"threads": 1, "model": "tiny"}
     recipe = {"batch": 32, "max_length": 64}
-    return [Node(kind="cell", identity={"number": number, "recipe": recipe}, how=how) for number in range(count)]
+    return [
+        Node(kind="cell", identity={"number": number, "recipe": recipe, "precision": "bf16"}, how=how)
+        for number in range(count)
+    ]
 
 
-def stage(batch: int, *parents: Node, seed: int = 0, model: str = "tiny") -> Node:
-    recipe = {"batch": batch, "length": 64, "mask_fraction": 0.15}
-    return Node(
-        kind="stage", identity={"seed": seed, "recipe": recipe}, how={"threads": 1, "model": model}, parents=parents
-    )
+def stage(batch: int, *parents: Node, seed: int = 0, model: str = "tiny", precision: str = "bf16") -> Node:
+    recipe = {"batch": batch, "length": 64, "mask_fraction": 0.15, "objective": "auto"}
+    identity = {"seed": seed, "recipe": recipe, "precision": precision}
+    return Node(kind="stage", identity=identity, how={"threads": 1, "model": model}, parents=parents)
 
 
 def test_there_is_a_worker_per_core_without_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -132,13 +134,16 @@ def test_stages_that_wait_for_each_other_count_once(share: Callable[..., int]) -
     large = 65_536  # 140 GB by our reckoning
     first = stage(large)
     size = workers.gpu_bytes(first) / GIB
-    chain = [first, stage(large, first), *cells(9)]
+    second = stage(large, first)
+    chain = [first, second, *cells(9)]
     apart = [first, stage(large, seed=1), *cells(9)]
+    resumed = [stage(large, second), stage(large, seed=1), *cells(9)]  # the first two are there; a control is not
     for nodes, room, wanted in (
         (chain, size + 7, 4),
         (chain, size + 3, 2),
         (chain, size, 1),
         (apart, size + 7, 1),
+        (resumed, size + 7, 1),
         (apart, 2 * size + 5, 4),
     ):
         assert share(["a"], 16, [room], nodes) == wanted
@@ -148,8 +153,15 @@ def test_memory_grows_with_weights_batch_and_vocabulary(checkpoint: Callable[...
     small = str(checkpoint("bert"))
     base, doubled = (workers.gpu_bytes(stage(batch, model=small)) for batch in (100, 200))
     layers, width, vocabulary = 2, 32, json.loads((checkpoint("bert") / "config.json").read_text())["vocab_size"]
-    per_token = 44 * layers * width + 12 * 0.15 * vocabulary
+    per_token = 45 * layers * width + 12 * 0.15 * vocabulary
     assert doubled - base == pytest.approx(3 * 100 * 64 * per_token, rel=1e-3)
+    full = workers.gpu_bytes(stage(100, model=small, precision="fp32"))
+    assert full - base == pytest.approx(3 * 100 * 64 * 45 * layers * width, rel=1e-3)
+    decoder = workers.gpu_bytes(stage(200, model=str(checkpoint("gpt2")))) - workers.gpu_bytes(
+        stage(100, model=str(checkpoint("gpt2")))
+    )
+    words = json.loads((checkpoint("gpt2") / "config.json").read_text())["vocab_size"]
+    assert decoder == pytest.approx(3 * 100 * 64 * (69 * 2 * 32 + 12 * words), rel=1e-3)
     shutil.copytree(small, tmp_path / "other")
     with (tmp_path / "other" / "model.safetensors").open("ab") as file:
         file.truncate(GIB)  # mostly a hole
@@ -177,7 +189,13 @@ def test_accelerator_is_what_torch_will_compute_on(
     monkeypatch.setattr(gpu, "version", lambda _: build)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert gpu.accelerator(driver if has_driver else driver / "nothing") == wanted or device().type
+    found = gpu.accelerator(driver if has_driver else driver / "nothing", others=(driver,))
+    assert found == (wanted or device().type)
+
+
+def test_torch_is_not_asked_where_no_device_could_be(driver: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.accelerator.is_available", lambda: pytest.fail("asked"))
+    assert gpu.accelerator(driver / "nothing", others=(driver / "none",)) == "cpu"
 
 
 def test_free_memory_is_that_of_the_gpus_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

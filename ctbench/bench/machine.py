@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import torch
 
+from ctbench.device import device, device_name
 from ctbench.precision import has_fast_bf16
 from ctbench.provenance import processor
 
@@ -27,13 +28,14 @@ def num_cores() -> int:
 
 def describe() -> dict[str, Any]:
     """Return hardware and versions; no name of a host or a user is among them."""
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    gpu = device_name() if device().type == "cuda" else None
     return {
         "processor": processor(),
         "cores": num_cores(),
         "memory_gib": _memory_gib(),
         "fast_bf16": has_fast_bf16(),
         "gpu": gpu,
+        "device": device().type,
         "system": platform.system(),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in LIBRARIES},
@@ -62,7 +64,7 @@ def measure(precisions: list[str], threads: list[int], *, seconds: float = 0.5) 
             bandwidth.append({"device": "cpu", "threads": count, "gigabytes_per_second": copy_speed("cpu", seconds)})
     finally:
         torch.set_num_threads(before)
-    if torch.cuda.is_available():
+    if device().type == "cuda":
         for precision in precisions:
             gflops = matmul_gflops(precision, "cuda", GPU_SIZES, seconds=seconds)
             matmul.append({"device": "cuda", "precision": precision, "threads": None, "gflops": gflops})

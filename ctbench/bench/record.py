@@ -189,7 +189,7 @@ def _train(
 
 def speeds_of(document: dict[str, Any]) -> list[dict[str, Any]]:
     """Return what `plan` can use of a document: seconds per token of a stage, per example and epoch of a cell."""
-    where = "cuda" if document["machine"]["gpu"] else "cpu"
+    where = document["machine"]["device"]
     rows = [
         {
             "kind": "stage",

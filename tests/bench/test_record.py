@@ -12,6 +12,7 @@ from ctbench.bench.record import Question, bench, check_output, keep, speeds_of
 from ctbench.bench.rounds import calibrate, ratio, run_rounds
 from ctbench.bench.show import tables
 from ctbench.bench.training import find_peak, measure_training, plan_sides
+from ctbench.device import device
 from ctbench.errors import BadConfig, UnknownName
 from ctbench.estimate import read_speeds
 from ctbench.precision import has_fast_bf16
@@ -139,6 +140,15 @@ def test_document_is_kept_for_readers_and_its_speeds_for_plan(document, tmp_path
     assert speeds == speeds_of(document)
     engine = next(side for side in document["training"][0]["sides"] if side["label"] == "engine fp32")
     assert speeds[0]["seconds"] == pytest.approx(1 / engine["tokens_per_second"]["median"])
+
+
+def test_speeds_are_those_of_the_device_that_computed(document):
+    where = document["machine"]["device"]
+    assert where == device().type
+    assert (document["machine"]["gpu"] is not None) == (where == "cuda")
+    assert {row["device"] for row in speeds_of(document)} == {where}
+    other = document | {"machine": document["machine"] | {"device": "mps"}}
+    assert {row["device"] for row in speeds_of(other)} == {"mps"}
 
 
 def test_plan_is_told_the_speed_of_plain_layers(document):
