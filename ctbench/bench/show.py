@@ -53,7 +53,7 @@ def training_table(training: dict[str, Any]) -> Table:
     ]
     columns = ("side", "tokens/s", "min", "max", "of peak", "peak MiB")
     notes = [
-        f"{training['pairs']} rounds, {training['threads']} threads; of peak: useful products, LM head on predicted places"
+        f"rounds: {training['pairs']}; threads: {training['threads']}; of peak: useful products, LM head on predicted places"
     ]
     return _table(f"{training['shape']}: pre-training", columns, rows, notes)
 
@@ -65,7 +65,7 @@ def cells_table(cells: dict[str, Any]) -> Table:
         for side in cells["sides"]
     ]
     notes = [
-        f"{cells['examples']} examples, {cells['epochs']} epochs, {cells['pairs']} rounds; a Trainer is a process per cell"
+        f"{cells['examples']} examples, {cells['epochs']} epochs; rounds: {cells['pairs']}; a Trainer is a process per cell"
     ]
     return _table(f"{cells['shape']}: cells", ("side", "cells/min", "min", "max", "s/cell"), rows, notes)
 
