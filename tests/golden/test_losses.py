@@ -48,7 +48,9 @@ def world(request):
         yield made
 
 
-@pytest.mark.skipif(device().type != "cpu", reason="dropout draws other numbers on a GPU")
+@pytest.mark.skipif(
+    device().type != "cpu", reason="a GPU adds up in another order, by more than the tolerance for das and derpp"
+)
 @pytest.mark.parametrize("name", find_plugins("method"))
 def test_losses_are_those_of_before(name, world, golden):
     found, wanted = losses_of(name, world), golden[world.objective][name]
