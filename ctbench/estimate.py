@@ -19,8 +19,8 @@ from ctbench.graph import Node
 from ctbench.store import Store
 
 KINDS = ("base", "stage", "loss", "cell")
-Work = tuple[str, str, str, bool]
-"""Model, precision, kind of device, and whether layers were compiled."""
+Work = tuple[str, str, str]
+"""Model, precision and kind of device."""
 MAX_SAMPLES = 200
 """So many records of each kind of work are enough."""
 MAX_READ = 2000
@@ -43,7 +43,7 @@ def estimate(nodes: Iterable[Node], store: Store, *, speeds: Sequence[Mapping[st
         speeds: from `read_speeds`.
     """
     every = list(nodes)
-    seen = _samples(store, {work for node in every for work in _alike(node)})
+    seen = _samples(store, {_work(node) for node in every})
     rows = []
     for kind in KINDS:
         mine = [node for node in every if node.kind == kind]
@@ -122,32 +122,29 @@ def _read_tokens(node: Node) -> float:
 
 def _work(node: Node) -> Work:
     """Return what a node's time depends on, beside its amount."""
-    identity = node.identity
-    is_compiled = bool(identity.get("compiled", False))
-    return str(node.how["model"]), str(identity["precision"]), str(identity.get("device", "cpu")), is_compiled
-
-
-def _alike(node: Node) -> list[Work]:
-    """Return the kinds of work that tell how long a node takes: to read text takes what a stage tells, compiled or not."""
-    model, precision, where, is_compiled = _work(node)
-    flags = (False, True) if node.kind == "loss" else (is_compiled,)
-    return [(model, precision, where, flag) for flag in flags]
+    return str(node.how["model"]), str(node.identity["precision"]), str(node.identity.get("device", "cpu"))
 
 
 def _from_store(todo: list[Node], seen: Mapping[Work, Sequence[Mapping[str, Any]]]) -> float | None:
     total = 0.0
-    for nodes in _by_work(todo).values():
-        records = [record for each in _alike(nodes[0]) for record in seen.get(each, ())]
+    for work, nodes in _by_work(todo).items():
+        records = seen.get(work, ())
         if nodes[0].kind == "cell":
             units = [record["seconds"] / record["work"]["epochs"] for record in records if "validation" in record]
             amount = sum(float(node.identity["recipe"]["epochs"]) for node in nodes)
         else:
-            units = [record["seconds"] / record["tokens"] for record in records if "steps" in record]
+            units = [record["seconds"] / record["tokens"] for record in records if _tells(record, nodes[0])]
             amount = sum(_read_tokens(node) if node.kind == "loss" else float(_num_tokens(node)) for node in nodes)
         if not units:
             return None
         total += median(units) * amount
     return total
+
+
+def _tells(record: Mapping[str, Any], node: Node) -> bool:
+    """Return whether a record is of training that tells how fast a node trains or reads text, which is never compiled."""
+    same = record["work"].get("compiled", False) == node.identity.get("compiled", False)
+    return "steps" in record and (same or node.kind == "loss")
 
 
 def _by_work(nodes: Iterable[Node]) -> dict[Work, list[Node]]:
@@ -162,7 +159,7 @@ def _from_bench(todo: list[Node], speeds: Sequence[Mapping[str, Any]]) -> float 
     for node in todo:
         size = sizes[str(node.how["model"])]
         kind = "cell" if node.kind == "cell" else "stage"
-        _, precision, where, _ = _work(node)
+        _, precision, where = _work(node)
         here = [row for row in speeds if row.get("device", "cpu") == where]
         near = _nearest(here, kind, size, precision, int(node.how["threads"]))
         if near is None or size is None:
@@ -200,7 +197,7 @@ def _samples(store: Store, wanted: set[Work]) -> dict[Work, list[dict[str, Any]]
             record = json.loads(path.read_text(encoding="utf-8"))
             told = record["work"]
             where = told.get("on", "cpu" if told.get("device", "cpu") == "cpu" else "cuda")
-            work = told["model"], told["precision"], where, told.get("compiled", False)
+            work = told["model"], told["precision"], where
             if work in wanted:
                 found.setdefault(work, []).append(record)
         if found.keys() == wanted and all(len(records) >= MAX_SAMPLES for records in found.values()):

@@ -29,6 +29,8 @@ class Family:
         is_gated_in_one: ffn_in holds two rows per neuron, neuron i and its gate at i + number of neurons.
         is_transposed: weights are [in, out] (Conv1D) instead of [out, in].
         takes_plain_attention: attention goes through transformers' AttentionInterface.
+        is_encoder: its LM is a masked one.
+        state_bytes: what a training pass in bf16 keeps per token, layer and unit of width, as measured up to 512 tokens.
     """
 
     attention_in: tuple[str, ...]
@@ -39,6 +41,8 @@ class Family:
     is_gated_in_one: bool = False
     is_transposed: bool = False
     takes_plain_attention: bool = True
+    is_encoder: bool = False
+    state_bytes: int = 140
 
     def paths(self, role: Role) -> tuple[str, ...]:
         """Return the paths of `role` relative to a layer."""
@@ -54,12 +58,15 @@ _BERT = Family(
     attention_out="attention.output.dense",
     ffn_in=("intermediate.dense",),
     ffn_out="output.dense",
+    is_encoder=True,
+    state_bytes=45,
 )
 _LLAMA = Family(
     attention_in=("self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj"),
     attention_out="self_attn.o_proj",
     ffn_in=("mlp.gate_proj", "mlp.up_proj"),
     ffn_out="mlp.down_proj",
+    state_bytes=81,  # of qwen3; llama keeps 56
 )
 
 FAMILIES: dict[str, Family] = {
@@ -72,12 +79,15 @@ FAMILIES: dict[str, Family] = {
         ffn_in=("intermediate.dense",),
         ffn_out="output.dense",
         takes_plain_attention=False,
+        is_encoder=True,
     ),
     "distilbert": Family(
         attention_in=("attention.q_lin", "attention.k_lin", "attention.v_lin"),
         attention_out="attention.out_lin",
         ffn_in=("ffn.lin1",),
         ffn_out="ffn.lin2",
+        is_encoder=True,
+        state_bytes=45,
     ),
     "modernbert": Family(
         attention_in=("attn.Wqkv",),
@@ -86,6 +96,8 @@ FAMILIES: dict[str, Family] = {
         ffn_out="mlp.Wo",
         fused="blocks",
         is_gated_in_one=True,
+        is_encoder=True,
+        state_bytes=41,
     ),
     "gpt2": Family(
         attention_in=("attn.c_attn",),
@@ -94,6 +106,7 @@ FAMILIES: dict[str, Family] = {
         ffn_out="mlp.c_proj",
         fused="blocks",
         is_transposed=True,
+        state_bytes=69,
     ),
     "gpt_neox": Family(
         attention_in=("attention.query_key_value",),

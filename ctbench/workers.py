@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from ctbench.checkpoint import TINY, dimensions, model_type, weight_bytes
+from ctbench.families import Family, find_family
 from ctbench.gpu import accelerator, free_memory, visible_gpus
 from ctbench.graph import Node
 
@@ -17,15 +18,10 @@ PROCESS_BYTES: Final = 2 * 2**30
 """What a process takes on a GPU before it computes, and what is not counted below."""
 WEIGHT_FACTOR: Final = 12
 """Bytes for every byte of a checkpoint: weights, gradients, moments, a teacher, anchors; twice that of a float32 file."""
-STATE_BYTES: Final = {
-    **dict.fromkeys(("bert", "roberta", "electra", "distilbert"), 45),
-    **{"modernbert": 41, "llama": 56, "gpt2": 69, "qwen2": 81, "qwen3": 81},
-}
-"""Bytes that a training pass in bf16 keeps per token, layer and unit of width, by family (measured; fp32 has twice)."""
-OTHER_STATE_BYTES: Final = 140
-"""Of deberta-v2 with 512 tokens, the most that was seen: others are taken to need as much."""
-ENCODERS: Final = ("bert", "roberta", "electra", "distilbert", "modernbert", "deberta-v2")
+UNKNOWN: Final = Family(attention_in=(), attention_out="", ffn_in=(), ffn_out="")
+"""A family that the table does not hold is taken for a decoder that keeps much."""
 LOGIT_BYTES: Final = 12
+"""Per logit: once in bfloat16 and twice in float32, with the gradients."""
 STAGE_PASSES: Final = 3
 """As many passes of an update as das keeps at once."""
 
@@ -36,7 +32,7 @@ def auto_workers(nodes: Sequence[Node]) -> int:
     One process seldom keeps a GPU busy with models of this size, so several share it where its memory allows.
     """
     most = max(1, len(nodes))
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = num_cores()
     if gpus := visible_gpus():
         cap = max(1, min(MAX_PER_GPU, cores // (2 * len(gpus))))
         return min(most, len(gpus) * _fitting(nodes, min(free_memory(gpus)), cap))
@@ -44,6 +40,11 @@ def auto_workers(nodes: Sequence[Node]) -> int:
         return 1  # whose memory nobody tells
     threads = [int(node.how.get("threads", 1)) for node in nodes if node.kind != "base"]
     return max(1, min(cores // max(threads, default=1), most, MAX_AUTO_WORKERS))
+
+
+def num_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _fitting(nodes: Sequence[Node], free: int, cap: int) -> int:
@@ -68,14 +69,14 @@ def _parallel_stages(nodes: Sequence[Node]) -> int:
 def gpu_bytes(node: Node) -> int:
     """Return about how much memory a node takes on a GPU."""
     model, recipe = str(node.how["model"]), node.identity["recipe"]
-    family = "modernbert" if model == TINY else model_type(model)
+    family = find_family("modernbert" if model == TINY else model_type(model)) or UNKNOWN
     layers, width, vocabulary = dimensions(model)
     passes = STAGE_PASSES if node.kind in ("base", "stage") else 1
-    tokens = int(recipe["batch"]) * int(recipe.get("length") or recipe.get("max_length") or 0)
-    predicted = float(recipe.get("mask_fraction", 0.0))
-    if predicted and family not in ENCODERS:
-        predicted = 1.0  # every token of a decoder
+    tokens = int(recipe["batch"]) * int(recipe["max_length" if node.kind == "cell" else "length"])
+    predicted = float(recipe.get("mask_fraction", 0.0))  # a cell has no logits over the vocabulary
+    if predicted and not family.is_encoder:
+        predicted = 1.0
     weights = 0 if model == TINY else WEIGHT_FACTOR * weight_bytes(model)
-    kept = STATE_BYTES.get(family, OTHER_STATE_BYTES) * (2 if node.identity["precision"] == "fp32" else 1)
+    kept = family.state_bytes * (2 if node.identity["precision"] == "fp32" else 1)
     per_token = kept * layers * width + round(LOGIT_BYTES * predicted * vocabulary)
     return PROCESS_BYTES + weights + passes * tokens * per_token

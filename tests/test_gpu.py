@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from small_streams import spec_of, write_stream
 
 from ctbench import gpu, launch, workers
 from ctbench.device import device
@@ -166,6 +167,19 @@ def test_memory_grows_with_weights_batch_and_vocabulary(checkpoint: Callable[...
     with (tmp_path / "other" / "model.safetensors").open("ab") as file:
         file.truncate(GIB)  # mostly a hole
     assert workers.gpu_bytes(stage(100, model=str(tmp_path / "other"))) > base + 11 * GIB
+
+
+def test_memory_is_reckoned_for_every_kind_of_node_and_unknown_families(
+    checkpoint: Callable[..., Path], tmp_path: Path
+) -> None:
+    sizes = {node.kind: workers.gpu_bytes(node) for node in spec_of(write_stream(tmp_path)).nodes}
+    assert set(sizes) == {"base", "stage", "loss", "cell"}
+    assert all(workers.PROCESS_BYTES < size < workers.PROCESS_BYTES + GIB for size in sizes.values())
+    shutil.copytree(checkpoint("gpt2"), tmp_path / "odd")
+    config = json.loads((tmp_path / "odd" / "config.json").read_text())
+    (tmp_path / "odd" / "config.json").write_text(json.dumps(config | {"model_type": "odd"}))
+    known, odd = (workers.gpu_bytes(stage(100, model=str(path))) for path in (checkpoint("gpt2"), tmp_path / "odd"))
+    assert odd > known
 
 
 @pytest.mark.parametrize(

@@ -14,16 +14,12 @@ import torch
 from ctbench.device import device, device_name
 from ctbench.precision import has_fast_bf16
 from ctbench.provenance import processor
+from ctbench.workers import num_cores
 
 SIZES: Final = (1024, 2048)
 GPU_SIZES: Final = (4096, 8192)
 BANDWIDTH_MEGABYTES: Final = 256
 LIBRARIES: Final = ("torch", "transformers", "accelerate", "numpy")
-
-
-def num_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def describe() -> dict[str, Any]:

@@ -19,13 +19,13 @@ from ctbench.bench.rounds import Ask
 from ctbench.bench.shapes import Shape, find_shape
 from ctbench.bench.side import side_processes
 from ctbench.bench.training import measure_training, plan_sides
+from ctbench.device import device
 from ctbench.errors import BadConfig, UnknownName, one_line
 from ctbench.estimate import write_speeds
-from ctbench.gpu import visible_gpus
 from ctbench.plugins import find_plugin
 from ctbench.precision import has_fast_bf16
 from ctbench.results import check_writable
-from ctbench.workers import MAX_PER_GPU
+from ctbench.workers import MAX_PER_GPU, num_cores
 
 SCHEMA: Final = 2
 PRECISIONS: Final = ("fp32", "bf16")
@@ -82,8 +82,8 @@ class Question:
             raise BadConfig(f"bench has nothing to measure; some of {', '.join(KINDS)} are wanted")
         if self.pairs < 1 or not 0 < self.seconds < math.inf:
             raise BadConfig("bench wants at least one pair and some seconds")
-        if self.threads is not None and not 1 <= self.threads <= machine.num_cores():
-            raise BadConfig(f"threads is {self.threads}; this machine has cores for 1 to {machine.num_cores()}")
+        if self.threads is not None and not 1 <= self.threads <= num_cores():
+            raise BadConfig(f"threads is {self.threads}; this machine has cores for 1 to {num_cores()}")
 
 
 def bench(question: Question, *, say: Callable[[str], None], ask: Ask | None = None) -> dict[str, Any]:
@@ -98,7 +98,7 @@ def bench(question: Question, *, say: Callable[[str], None], ask: Ask | None = N
         `machine` (hardware, versions, peaks), `training` (one entry a shape), `cells` and `protocol` or None, `skipped`.
     """
     precisions, skipped = _choose_precisions(question)
-    threads = question.threads or machine.num_cores()
+    threads = question.threads or num_cores()
     say("measuring the machine")
     peaks = machine.measure(list(precisions), sorted({1, threads}), seconds=min(0.5, question.seconds))
     document: dict[str, Any] = {
@@ -128,7 +128,7 @@ def bench(question: Question, *, say: Callable[[str], None], ask: Ask | None = N
                 question.cell,
                 Path(folder),
                 precisions=precisions,
-                workers=min(MAX_PER_GPU, threads) if visible_gpus() else threads,
+                workers=min(MAX_PER_GPU, threads) if device().type == "cuda" else threads,
                 per_worker=question.cells_per_worker,
                 pairs=question.pairs,
                 say=lambda line: say(f"cells: {line}"),
@@ -172,7 +172,7 @@ def _train(
             with_bare="overhead" in question.what,
             with_trainer="pretrain" in question.what,
             compiled=question.compiled,
-            has_gpu=bool(visible_gpus()),
+            has_gpu=device().type == "cuda",
         )
         found.append(
             measure_training(
@@ -201,7 +201,7 @@ def speeds_of(document: dict[str, Any]) -> list[dict[str, Any]]:
         }
         for training in document["training"]
         for side in training["sides"]
-        if side["loop"] == "engine" and side["method"] is None and not side["label"].startswith("compiled")
+        if side["loop"] == "engine" and side["method"] is None and not side["compiled"]
     ]
     cells = document["cells"]
     if cells is not None:

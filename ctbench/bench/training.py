@@ -100,6 +100,7 @@ def _row(side: Side, readings: Sequence[Reading], peaks: Sequence[dict[str, Any]
         "label": side.label,
         "loop": side.loop,
         "method": side.work.method,
+        "compiled": side.work.compiled,
         "precision": side.work.precision,
         "steps": side.work.steps,
         "tokens": readings[0]["tokens"],

@@ -78,7 +78,7 @@ class PretrainRecipe:
     precision: Precision = "auto"
     """Arithmetic of the forward pass; `auto` is bf16 where the hardware has it."""
     compiled: Annotated[bool, Strict()] = False
-    """On a GPU, compile the layers first; that takes a minute and pays where a stage has thousands of small steps."""
+    """On a GPU, compile the layers first; that takes a while and pays where a stage has thousands of small steps."""
     threads: Threads = 1
     """CPU threads of the node; part of its key, for they change the last bits."""
     held_out_tokens: Count = 20_000
