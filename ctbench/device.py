@@ -74,7 +74,7 @@ def isolated(*, threads: int) -> Iterator[None]:
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        with torch.random.fork_rng(devices=range(torch.cuda.device_count()) if _uses_cuda() else []):
             yield
     finally:
         torch.set_num_threads(before)
@@ -106,7 +106,7 @@ def sharing_gpu(*, thoroughly: bool) -> Iterator[None]:
     except torch.OutOfMemoryError as error:
         raise RunFailed("the GPU has no memory left; fewer --workers or smaller batches need less") from error
     finally:
-        if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # untyped upstream
+        if _uses_cuda():
             if thoroughly:
                 gc.collect()
             torch.cuda.empty_cache()
@@ -114,7 +114,7 @@ def sharing_gpu(*, thoroughly: bool) -> Iterator[None]:
 
 def reset_peak_memory() -> None:
     """Start a new measurement of `peak_memory_bytes`, where the system allows it."""
-    if torch.cuda.is_available():
+    if _uses_cuda():
         torch.cuda.reset_peak_memory_stats()
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5")
@@ -122,7 +122,7 @@ def reset_peak_memory() -> None:
 
 def peak_memory_bytes() -> int:
     """Return the peak resident memory of this process (Linux: since the last reset), plus the GPU's if there is one."""
-    on_device = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
+    on_device = torch.cuda.max_memory_allocated() if _uses_cuda() else 0
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/status").read_text(encoding="ascii").splitlines():
             if line.startswith("VmHWM:"):
@@ -131,6 +131,11 @@ def peak_memory_bytes() -> int:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return (peak if sys.platform == "darwin" else peak * 1024) + on_device
+
+
+def _uses_cuda() -> bool:
+    """Return whether this process has used a GPU; to ask one for its state would take memory on one that is hidden."""
+    return bool(torch.cuda.is_initialized())  # type: ignore[no-untyped-call]  # untyped upstream
 
 
 class Stopwatch:

@@ -93,10 +93,7 @@ def _launch_here(todo: Sequence[Node], store: Store, cache: Path, listen: Listen
             workshop.compute(node.spec(), report)
         except CTBenchError:
             raise
-        except (
-            Exception,
-            SystemExit,
-        ) as error:  # the code of a method is a stranger's: whatever it raises ends the run
+        except (Exception, SystemExit) as error:  # a method is a stranger's code: whatever it raises ends the run
             raise RunFailed(f"{node.title} failed: {type(error).__name__}: {error}") from error
         listen(Event(what="done", node=node))
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from accelerate import PartialState
 
-from ctbench.device import device, isolated, seed_torch
+from ctbench.device import device, isolated, peak_memory_bytes, reset_peak_memory, seed_torch, sharing_gpu
 from ctbench.errors import BadConfig
 
 
@@ -39,3 +39,16 @@ def test_a_device_that_is_not_there_is_one_line(name: str, monkeypatch: pytest.M
     assert "\n" not in str(raised.value)
     monkeypatch.setenv("ACCELERATE_USE_CPU", "1")
     assert device() == torch.device("cpu")
+
+
+def test_a_gpu_that_this_process_does_not_use_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    def touched(*_args: object) -> None:
+        pytest.fail("a context was made on the GPU")
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    for name in ("reset_peak_memory_stats", "max_memory_allocated", "get_rng_state", "empty_cache"):
+        monkeypatch.setattr(torch.cuda, name, touched)
+    with isolated(threads=1), sharing_gpu(thoroughly=True):
+        reset_peak_memory()
+        assert peak_memory_bytes() > 0
