@@ -17,7 +17,8 @@ MAX_PER_GPU: Final = 4
 PROCESS_BYTES: Final = 2 * 2**30
 """What a process takes on a GPU before it computes, and what is not counted below."""
 WEIGHT_FACTOR: Final = 12
-"""Bytes for every byte of a checkpoint: weights, gradients, moments, a teacher, anchors; twice that of a float32 file."""
+"""Bytes for every byte of a checkpoint: weights, gradients, moments, a teacher, anchors. Files in half precision need so
+much; those in float32 are taken to need twice what they do."""
 UNKNOWN: Final = Family(attention_in=(), attention_out="", ffn_in=(), ffn_out="")
 """A family that the table does not hold is taken for a decoder that keeps much."""
 LOGIT_BYTES: Final = 12
