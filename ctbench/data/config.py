@@ -1,7 +1,7 @@
-"""Reading TOML with precise errors: file, line, key, what was found, what would be allowed.
+"""Reading TOML with precise errors: file, line, key, the value found, the values allowed.
 
-`read_toml` parses, `apply_settings` changes the raw tree as `--set` asks, `validate` turns it into dataclasses. Mistakes
-of one file are reported together, in one line.
+`read_toml` parses a file and `validate` turns it into dataclasses; the mistakes of one file are reported together, in
+one line. What `--set` overrides is read in `ctbench.data.override`.
 """
 
 from __future__ import annotations
@@ -15,31 +15,45 @@ import typing
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
-from ctbench.errors import BadConfig
+from ctbench.errors import BadConfig, first_line
 
 T = TypeVar("T")
 Key = tuple[str | int, ...]
 Tree = dict[str, Any]
 
+TABLES: Final = ("pretrain", "finetune", "base", "language")
+"""Tables of a stream's TOML whose keys `--set` overrides."""
 _MAX_SHOWN = 4
 _UNKNOWN = ("unexpected_keyword_argument",)  # a misspelt key explains a missing one: it comes first
 _HEADER = re.compile(r"^\s*(\[\[?)\s*([^\[\]]+?)\s*\]\]?\s*(?:#.*)?$")
 _ASSIGN = re.compile(r"""^\s*((?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*')(?:\s*\.\s*(?:[A-Za-z0-9_-]+|"[^"]*"|'[^']*'))*)\s*=""")
 
 
+class MissingKey(ValueError):
+    """A key that other keys of its table ask for is missing.
+
+    Args:
+        name: the key.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"missing key '{name}'")
+        self.name = name
+
+
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """Where the values of a tree come from, for messages.
+    """The file, lines and options that the values of a tree come from, for messages.
 
     Attributes:
         file: the file as the user knows it.
         lines: first line of each key.
-        settings: keys that came from `--set`, with the text that was given.
-        prefix: table whose keys lie over the others (a chosen recipe), looked up first.
+        settings: keys that `--set` overrides, with the text of their value.
+        prefix: table whose keys override the others (a chosen recipe); its lines are looked up first.
     """
 
     file: str
@@ -48,7 +62,7 @@ class Origin:
     prefix: Key = ()
 
     def place(self, key: Key) -> str:
-        """Say where `key` was set: the `--set` option, or file and line of the closest table that was written."""
+        """Return the place where `key` was set: the option `--set`, or file and line of the nearest table in the file."""
         for depth in range(len(key), 0, -1):
             if key[:depth] in self.settings:
                 return f"--set {show_setting(key[:depth])}={self.settings[key[:depth]]}"
@@ -61,15 +75,14 @@ class Origin:
 
 
 def show_key(key: Key) -> str:
-    """Write a key as a reader would: domains[0].task.metric."""
+    """Write a key for a message: domains[0].task.metric."""
     text = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in key)
     return text.lstrip(".")
 
 
 def show_setting(key: Key) -> str:
     """Write a key as `--set` takes it; top-level keys belong to `stream`."""
-    tables = ("base", "pretrain", "finetune", "language")
-    return show_key(key if len(key) > 1 and key[0] in tables else ("stream", *key))
+    return show_key(key if len(key) > 1 and key[0] in TABLES else ("stream", *key))
 
 
 def read_toml(path: Path, *, shown: str) -> tuple[Tree, Origin]:
@@ -95,11 +108,17 @@ def read_toml(path: Path, *, shown: str) -> tuple[Tree, Origin]:
         line = found[2] if found and found[2] else str(len(text.splitlines()))
         reason = (found[1] if found else str(error)).replace("\n", " ")
         raise BadConfig(f"{shown}:{line}: broken TOML syntax: {reason}") from None
+    except (ValueError, RecursionError) as error:  # numbers of thousands of digits, and deep nesting
+        raise BadConfig(f"{shown}: cannot be read as TOML: {_reason(error)}") from None
     return tree, Origin(file=shown, lines=dict(_scan_lines(text)))
 
 
+def _reason(error: Exception) -> str:
+    return "it is nested too deeply" if isinstance(error, RecursionError) else first_line(error).partition(";")[0]
+
+
 def _scan_lines(text: str) -> Iterator[tuple[Key, int]]:
-    """Yield (key, line) of tables and assignments of valid TOML; what lies inside inline tables has no line of its own."""
+    """Yield (key, line) of tables and assignments of valid TOML; keys inside inline tables have no line of their own."""
     table: Key = ()
     counts: dict[Key, int] = {}
     seen: set[Key] = set()
@@ -158,15 +177,6 @@ def _skip(line: str, closing: str, depth: int) -> tuple[str, int]:
     return (closing if len(closing) == 3 else ""), depth
 
 
-def parse_setting(text: str) -> object:
-    """Read the value of `--set KEY=VALUE`: a TOML value where it is one, plain text otherwise."""
-    try:
-        tree = tomllib.loads(f"value = {text}")
-    except tomllib.TOMLDecodeError:
-        return text
-    return tree["value"] if tree.keys() == {"value"} else text
-
-
 def validate(cls: type[T], tree: Mapping[str, Any], origin: Origin) -> T:
     """Turn a tree into `cls`, a dataclass.
 
@@ -183,7 +193,7 @@ def validate(cls: type[T], tree: Mapping[str, Any], origin: Origin) -> T:
 
 
 def suggest(name: str, known: Sequence[str]) -> str:
-    """Say what a misspelt key may have meant, and what is known."""
+    """Return the known key that is nearest to a misspelt one, and all known keys."""
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     guess = f"did you mean '{near[0]}'? " if near else ""
     return f"{guess}known: {', '.join(known)}"
@@ -208,6 +218,8 @@ def _describe(cls: type, detail: Any, origin: Origin) -> str:
             return f"{where}: must be one of {context['expected']}, found {_show(found)}"
         case "dataclass_type":
             return f"{where}: must be a table, found {_show(found)}"
+        case "value_error" if isinstance(context["error"], MissingKey):
+            return f"{origin.place(key)}: missing key '{show_key((*key, context['error'].name))}'"
         case "value_error":
             return f"{where}: {context['error']}"
         case "string_pattern_mismatch":

@@ -8,7 +8,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from ctbench.data.records import Place, Record
-from ctbench.data.schema import HubTask, HubText
+from ctbench.data.schema import HubText
+from ctbench.data.tasktables import HubTask
 from ctbench.errors import BadData
 
 STREAMED_BYTES = 1_000_000_000

@@ -32,7 +32,7 @@ Hashes = npt.NDArray[np.uint64]
 def normalise(text: str) -> list[str]:
     """Return the words of a text in lower case, without punctuation.
 
-    Example:
+    Examples:
         >>> normalise("The << lens >> isn't sharp.")
         ['the', 'lens', 'isn', 't', 'sharp']
     """
@@ -55,7 +55,7 @@ class Hit:
 class LeakIndex:
     """An index of labelled texts, to be looked for in any amount of raw text.
 
-    Example:
+    Examples:
         >>> index = LeakIndex(["the lens of this camera is sharp"])
         >>> [hit.document for hit in index.find(["a phone", "I say: the lens of this camera is sharp!"])]
         [1]

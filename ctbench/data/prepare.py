@@ -12,14 +12,15 @@ import hashlib
 import importlib.util
 import os
 import shutil
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from ctbench.data.files import find_files
-from ctbench.data.schema import FilesTask, FilesText, Stream
-from ctbench.errors import BadConfig, BadData, BadPlugin, CTBenchError
+from ctbench.data.schema import FilesText, Stream
+from ctbench.data.tasktables import FilesTask
+from ctbench.errors import BadConfig, BadData, BadPlugin, CTBenchError, unwritable
+from ctbench.machine.files import scratch_beside, write_whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,16 +61,20 @@ def prepare_stream(stream: Stream, source: Path) -> Prepared:
         try:
             target.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise BadConfig(f"folder '{target}' of stream {stream.name} cannot be made: {error.strerror}") from None
+            whose = f"folder '{target}' of stream {stream.name}"
+            raise BadConfig(unwritable(whose, error, "choose another `root` for the stream")) from None
         try:
             if convert is not None:
                 convert(source, target)
             else:
                 for path in wanted:
                     _copy(stream, source, target, path)
-        except CTBenchError:
+        except (CTBenchError, OSError) as error:
             with contextlib.suppress(OSError):  # stays if anything is in it
                 target.rmdir()
+            if isinstance(error, OSError):
+                whose = f"'{error.filename or target}' of stream {stream.name}"
+                raise BadConfig(unwritable(whose, error, "choose another `root` for the stream")) from None
             raise
     files = {
         file.shown
@@ -123,7 +128,7 @@ def _beside(stream: Stream, suffix: str) -> Path | None:
 def _copy(stream: Stream, source: Path, target: Path, path: str) -> None:
     if Path(path).is_absolute():
         return  # it stays where it is
-    for file in find_files(source, [path], format="auto", whose=f"stream {stream.name}", root=source.name):
+    for file in find_files(source, [path], format="auto", whose=f"stream {stream.name}", root=source.resolve().name):
         inside = Path(os.path.relpath(file.path, source))
         if ".." in inside.parts:
             raise BadConfig(
@@ -135,11 +140,17 @@ def _copy(stream: Stream, source: Path, target: Path, path: str) -> None:
 def place(original: Path, path: Path) -> None:
     """Put a file somewhere as it is: linked where that is possible, so that gigabytes are not stored twice."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    temporary = scratch_beside(path)
     try:
         os.link(original, temporary)
     except OSError:
-        shutil.copyfile(original, temporary)
+        try:
+            shutil.copyfile(original, temporary)
+        except OSError as error:
+            if error.filename2 is not None:  # named after the original, although the copy could not be written
+                error.filename = str(path)
+            temporary.unlink(missing_ok=True)
+            raise
     temporary.replace(path)
     temporary.unlink(missing_ok=True)  # a link is not renamed over another link to the same file
 
@@ -147,9 +158,7 @@ def place(original: Path, path: Path) -> None:
 def write_lines(path: Path, lines: Sequence[str]) -> None:
     """Write a text file of lines, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-    temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
-    temporary.replace(path)
+    write_whole(path, "".join(f"{line}\n" for line in lines))
 
 
 def _check(stream: Stream, target: Path) -> int:

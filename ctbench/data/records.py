@@ -1,4 +1,4 @@
-"""Reading one file record by record: JSONL, CSV, Parquet and plain text, with file and line in errors.
+"""Reading one file record by record: JSONL, CSV, TSV, Parquet, Excel and plain text, with file and line in errors.
 
 Everything streams: what is in memory at a time is a record, however long the file. Very long documents of plain text
 come in pieces.
@@ -6,38 +6,48 @@ come in pieces.
 
 from __future__ import annotations
 
-import csv
 import json
-import lzma
-import zlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
-from ctbench.data.files import DataFile, plain_suffix
-from ctbench.errors import BadData
+from ctbench.data.delimited import read_delimited, require_distinct
+from ctbench.data.files import DataFile
+from ctbench.data.lines import PIECE, read_lines, read_whole_lines
+from ctbench.data.sheets import read_sheet
+from ctbench.data.unpack import FREE_BYTES
+from ctbench.errors import BadData, first_line, listing
 
-PIECE = 1_000_000
-"""Bytes after which a document of plain text is cut, so that memory stays bounded."""
+MAX_PARQUET_RATIO = 5_000
+"""A Parquet file may hold so many times its size in text: equal values take next to no room in it."""
 
 Record = dict[str, Any]
 Place = tuple[str, int]
 
 
 def read_records(file: DataFile, fields: Sequence[str]) -> Iterator[tuple[Place, Record]]:
-    """Yield ((file, line), record) of a JSONL, CSV or Parquet file; for Parquet the line is the number of the row.
+    """Yield ((file, line), record) of a file with fields; of Parquet and Excel files the line is the number of the row.
 
     Raises:
         BadData: the file is malformed, or lacks one of `fields`.
     """
-    readers = {"jsonl": _read_jsonl, "csv": _read_csv, "parquet": _read_parquet}
+    readers = {
+        "jsonl": _read_jsonl,
+        "csv": read_delimited,
+        "tsv": read_delimited,
+        "parquet": _read_parquet,
+        "xlsx": read_sheet,
+    }
     if file.format not in readers:
-        raise BadData(f"{file.shown}: has no fields (format {file.format}); allowed formats: {', '.join(readers)}")
+        raise BadData(
+            f"{file.shown}: has no fields (format {file.format}); allowed formats: {', '.join(readers)}; of a task in plain "
+            "text say where the labels are: `separator`, or `train_labels` and `test_labels`"
+        )
     is_empty = True
     for place, record in readers[file.format](file, fields):
         is_empty = False
         for field in fields:
             if field not in record:
-                raise BadData(f"{show(place)}: no field '{field}'; found: {', '.join(map(str, record)) or 'none'}")
+                raise BadData(f"{show(place)}: no field '{field}'; found: {listing(record)}")
         yield place, record
     if is_empty:
         raise BadData(f"{file.shown}: holds no records")
@@ -46,54 +56,6 @@ def read_records(file: DataFile, fields: Sequence[str]) -> Iterator[tuple[Place,
 def show(place: Place) -> str:
     """Write a place as file:line."""
     return f"{place[0]}:{place[1]}"
-
-
-def read_lines(file: DataFile) -> Iterator[tuple[int, str]]:
-    """Yield (line number, text with its line end); a very long line comes in pieces. Raises BadData if not UTF-8."""
-    number, is_start, rest = 1, True, b""
-    for line in _raw_lines(file):
-        if is_start and number == 1 and line.startswith(b"\xef\xbb\xbf"):
-            line = line[3:]
-        piece, rest = rest + line, b""
-        if not piece.endswith(b"\n") and len(line) == PIECE:
-            piece, rest = _cut(piece)
-        try:
-            text = piece.decode()
-        except UnicodeDecodeError as error:
-            raise BadData(f"{file.shown}:{number}: not UTF-8 (byte {error.start} of the line)") from None
-        if text:
-            yield number, text
-        is_start = line.endswith(b"\n")
-        number += is_start
-    if rest:
-        yield number, _decode(rest, file.shown, number)
-
-
-def _raw_lines(file: DataFile) -> Iterator[bytes]:
-    with file.open() as stream:
-        try:
-            while line := stream.readline(PIECE):
-                yield line
-        except (OSError, EOFError, lzma.LZMAError, zlib.error) as error:
-            raise BadData(f"{file.shown}: cannot be unpacked: {error}") from None
-
-
-def _cut(piece: bytes) -> tuple[bytes, bytes]:
-    """Cut behind the last space, else behind the last whole character."""
-    end = piece.rfind(b" ") + 1
-    if not end:
-        end = len(piece)
-        while end > len(piece) - 4 and piece[end - 1] & 0xC0 == 0x80:
-            end -= 1
-        end -= piece[end - 1] >= 0xC0
-    return piece[:end], piece[end:]
-
-
-def _decode(piece: bytes, shown: str, number: int) -> str:
-    try:
-        return piece.decode()
-    except UnicodeDecodeError as error:
-        raise BadData(f"{shown}:{number}: not UTF-8 (byte {error.start} of the line)") from None
 
 
 def read_documents(file: DataFile, document: Literal["line", "paragraph", "file"]) -> Iterator[str]:
@@ -113,25 +75,16 @@ def read_documents(file: DataFile, document: Literal["line", "paragraph", "file"
         yield text
 
 
-def _whole_lines(file: DataFile) -> Iterator[tuple[int, str]]:
-    """Join the pieces of long lines."""
-    parts: list[str] = []
-    for number, text in read_lines(file):
-        parts.append(text)
-        if text.endswith("\n"):
-            yield number, "".join(parts)
-            parts = []
-    if parts:
-        yield number, "".join(parts)
-
-
 def _read_jsonl(file: DataFile, fields: Sequence[str]) -> Iterator[tuple[Place, Record]]:
-    for number, line in _whole_lines(file):
+    for number, line in read_whole_lines(file):
         if not line.strip():
             continue
         place = (file.shown, number)
         try:
-            record = json.loads(line)
+            record = json.loads(line, object_pairs_hook=_record)
+        except _Twice as error:
+            require_distinct(error.names, f"{show(place)}: key")
+            raise
         except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, and deep nesting
             reason = f"{error.msg} (column {error.colno})" if isinstance(error, json.JSONDecodeError) else str(error)
             raise BadData(f"{show(place)}: not JSON: {reason}; one object per line is wanted") from None
@@ -140,41 +93,74 @@ def _read_jsonl(file: DataFile, fields: Sequence[str]) -> Iterator[tuple[Place, 
         yield place, record
 
 
-def _read_csv(file: DataFile, fields: Sequence[str]) -> Iterator[tuple[Place, Record]]:
-    csv.field_size_limit(2**31 - 1)
-    delimiter = "\t" if plain_suffix(file.path) == ".tsv" else ","
-    lines: Iterable[str] = (line for _, line in _whole_lines(file))
-    reader = csv.reader(lines, delimiter=delimiter, strict=True)
-    header: list[str] = []
-    try:
-        for row in reader:
-            place = (file.shown, reader.line_num)
-            if not header:
-                header = row
-                missing = [field for field in fields if field not in header]
-                if missing:
-                    raise BadData(f"{show(place)}: no column '{missing[0]}' in the header; found: {', '.join(header)}")
-            elif row:
-                if len(row) != len(header):
-                    raise BadData(f"{show(place)}: {len(row)} columns, the header has {len(header)}")
-                yield place, dict(zip(header, row, strict=True))
-    except csv.Error as error:
-        raise BadData(f"{file.shown}:{reader.line_num}: broken CSV: {error}") from None
+class _Twice(Exception):
+    """A key is there twice."""
+
+    def __init__(self, names: list[str]) -> None:
+        super().__init__()
+        self.names = names
+
+
+def _record(pairs: list[tuple[str, Any]]) -> Record:
+    record = dict(pairs)
+    if len(record) < len(pairs):
+        raise _Twice([name for name, _ in pairs])
+    return record
 
 
 def _read_parquet(file: DataFile, fields: Sequence[str]) -> Iterator[tuple[Place, Record]]:
-    import pyarrow
     import pyarrow.parquet
 
+    row = size = 0
+    limit = FREE_BYTES + MAX_PARQUET_RATIO * file.path.stat().st_size
     try:
         table = pyarrow.parquet.ParquetFile(file.path)
-        missing = [field for field in fields if field not in table.schema_arrow.names]
-        if missing:
-            raise BadData(f"{file.shown}: no column '{missing[0]}'; found: {', '.join(table.schema_arrow.names)}")
-        row = 0
+        names = _column_names(table, file)
+        if missing := [field for field in fields if field not in names]:
+            raise BadData(f"{file.shown}: no column '{missing[0]}'; found: {listing(names)}")
         for batch in table.iter_batches(batch_size=1000, columns=list(fields)):
-            for record in batch.to_pylist():
+            for record in _rows(batch, fields, file, row):
                 row += 1
+                size += 8 + sum(len(value) for value in record.values() if isinstance(value, str))
                 yield (file.shown, row), record
-    except (pyarrow.ArrowException, OSError) as error:
-        raise BadData(f"{file.shown}: not readable as Parquet: {str(error).splitlines()[0]}") from None
+            if size > limit:
+                raise BadData(f"{file.shown}: holds more than {MAX_PARQUET_RATIO:,} times its size, as no text does")
+    except BadData:
+        raise
+    except Exception as error:  # of the library, and of many kinds where a file is damaged
+        raise BadData(f"{file.shown}: not readable as Parquet: {first_line(error)}") from None
+
+
+def _column_names(table: Any, file: DataFile) -> list[str]:
+    names = [str(name) for name in table.schema_arrow.names]
+    require_distinct(names, f"{file.shown}: column")
+    packed, unpacked = 0, 0
+    for group in range(table.metadata.num_row_groups):
+        for column in range(table.metadata.num_columns):
+            chunk = table.metadata.row_group(group).column(column)
+            packed, unpacked = packed + chunk.total_compressed_size, unpacked + chunk.total_uncompressed_size
+    if unpacked > FREE_BYTES + MAX_PARQUET_RATIO * max(packed, 0):
+        raise BadData(f"{file.shown}: unpacks to more than {MAX_PARQUET_RATIO:,} times its size, as no text does")
+    return names
+
+
+def _rows(batch: Any, fields: Sequence[str], file: DataFile, first: int) -> Iterator[Record]:
+    """Yield the records of a batch; what is not UTF-8 is told with its row."""
+    columns: dict[str, list[Any]] = {}
+    for field in fields:
+        column = batch.column(field)
+        try:
+            columns[field] = column.to_pylist()
+        except UnicodeDecodeError:
+            columns[field] = [
+                _value(scalar, field, file, first + index) for index, scalar in enumerate(column, start=1)
+            ]
+    for values in zip(*columns.values(), strict=True):
+        yield dict(zip(columns, values, strict=True))
+
+
+def _value(scalar: Any, field: str, file: DataFile, row: int) -> Any:
+    try:
+        return scalar.as_py()
+    except UnicodeDecodeError as error:
+        raise BadData(f"{file.shown}:{row}: not UTF-8 (byte {error.start} of '{field}')") from None

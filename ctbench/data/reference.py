@@ -23,9 +23,11 @@ def describe_keys() -> list[Row]:
 
 
 def _describe(table: type, prefix: str, places: dict[tuple[type, ...], str]) -> Iterator[Row]:
-    """Walk a table; tables of a kind that was described before (`places`) are not described again."""
+    """Walk a table; keys of a kind that was described before (`places`) are not described again."""
     docs, hints = field_docs(table), typing.get_type_hints(table, include_extras=True)
     for field in dataclasses.fields(table):
+        if field.name not in docs:
+            continue  # of a parent
         inner = tuple(dataclasses_in(hints[field.name]))
         name, help_text = prefix + field.name, docs[field.name]
         if not inner:
@@ -35,6 +37,8 @@ def _describe(table: type, prefix: str, places: dict[tuple[type, ...], str]) -> 
             yield name, "table", _default(field), f"{help_text} Keys as of `{places[inner]}`."
             continue
         places[inner] = name
+        parent = places.get(inner[0].__bases__) if len(inner) == 1 else None
+        help_text += f" Keys as of `{parent}`, and:" if parent else ""
         yield name, "tables" if field.name in ("domains", "recipes") else "table", _default(field), help_text
         if len(inner) > 1:
             kinds = " or ".join(f'"{_source(choice)}"' for choice in inner)
@@ -48,7 +52,7 @@ def _describe(table: type, prefix: str, places: dict[tuple[type, ...], str]) -> 
 
 
 def field_docs(table: type) -> dict[str, str]:
-    """Return the docstring under each field of a class."""
+    """Return the docstring under each field that a class itself declares."""
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(table))).body
     assert isinstance(definition, ast.ClassDef)
     docs = {}

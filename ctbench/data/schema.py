@@ -13,19 +13,13 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from ctbench.data.settings import Count, FinetuneRecipe, Flag, Inner, Language, PretrainRecipe, Text, Texts
+from ctbench.data.dialect import Dialect
+from ctbench.data.settings import Count, Flag, Language, Recipe, Text, Texts
+from ctbench.data.tasktables import FilesTask, Format, HubTask, SyntheticTask, check_revision
 from ctbench.errors import BadData, UnknownName
 
-Metric = Literal["accuracy", "macro_f1", "micro_f1"]
-Format = Literal["auto", "jsonl", "text", "csv", "parquet"]
 Kind = Literal["domain", "temporal"]
-Split = Literal["train", "validation", "test"]
 Name = Annotated[Text, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
-
-
-def _check_revision(revision: str) -> None:
-    if revision in ("main", "master"):
-        raise ValueError(f"revision '{revision}' moves: give a commit hash or a tag")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +35,9 @@ class FilesText:
     format: Format = "auto"
     """Format of the files; `auto` goes by their names."""
     field: Text = "text"
-    """Field or column with the text (JSONL, CSV, Parquet)."""
+    """Field or column with the text (JSONL, CSV, TSV, Parquet)."""
+    dialect: Dialect | None = None
+    """How delimited text is written."""
     document: Literal["line", "paragraph", "file"] = "line"
     """What a document is in plain text: a line, lines up to an empty one, or a whole file."""
 
@@ -70,7 +66,7 @@ class HubText:
     """Read without storing the data set; by default where it is over 1 GB or `max_documents` is set."""
 
     def __post_init__(self) -> None:
-        _check_revision(self.revision)
+        check_revision(self.revision)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,95 +77,6 @@ class SyntheticText:
 
     source: Literal["synthetic"] = "synthetic"
     """Where the text comes from."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class FilesTask:
-    """An end task in files."""
-
-    __pydantic_config__ = ConfigDict(extra="forbid")
-
-    source: Literal["files"] = "files"
-    """Where the examples come from."""
-    train: Texts
-    """Files with training examples, relative to `root`."""
-    test: Texts | None = None
-    """Files with test examples; without them a share of `train` is set apart."""
-    test_fraction: Inner = 0.3
-    """Where there is no `test`: share of each label's examples that is set apart, chosen by the text, in (0, 1)."""
-    validation: Texts | None = None
-    """Files with validation examples."""
-    format: Literal["auto", "jsonl", "csv", "parquet"] = "auto"
-    """Format of the files; `auto` goes by their names."""
-    text: Text = "text"
-    """Field with the text."""
-    pair: Text | None = None
-    """Field with a second text, for tasks on pairs (an aspect, a hypothesis)."""
-    label: Text = "label"
-    """Field with the label, a string or an integer."""
-    labels: Texts | None = None
-    """All labels, where the training examples do not show every one that is tested; by default those they show."""
-    metric: Metric = "accuracy"
-    """Score of a cell."""
-    max_train: Count | None = None
-    """Use at most so many training examples, a fixed random choice."""
-    max_test: Count | None = None
-    """Use at most so many test examples, and as many validation examples, a fixed random choice."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class HubTask:
-    """An end task from the Hugging Face hub."""
-
-    __pydantic_config__ = ConfigDict(extra="forbid")
-
-    source: Literal["hub"] = "hub"
-    """Where the examples come from."""
-    id: Text
-    """Data set on the hub, as owner/name."""
-    revision: Text
-    """Commit hash or tag of the data set; a branch would move."""
-    config: Text | None = None
-    """Configuration of the data set."""
-    train: Text = "train"
-    """Split with training examples."""
-    test: Text = "test"
-    """Split with test examples."""
-    validation: Text | None = None
-    """Split with validation examples."""
-    text: Text = "text"
-    """Field with the text."""
-    pair: Text | None = None
-    """Field with a second text, for tasks on pairs."""
-    label: Text = "label"
-    """Field with the label, a string or an integer."""
-    labels: Texts | None = None
-    """All labels, where the training examples do not show every one that is tested; by default those they show."""
-    metric: Metric = "accuracy"
-    """Score of a cell."""
-    max_train: Count | None = None
-    """Use at most so many training examples, a fixed random choice."""
-    max_test: Count | None = None
-    """Use at most so many test examples, and as many validation examples, a fixed random choice."""
-
-    def __post_init__(self) -> None:
-        _check_revision(self.revision)
-
-
-@dataclass(frozen=True, kw_only=True)
-class SyntheticTask:
-    """The end task of the stream's `[language]`: name the class of a short text."""
-
-    __pydantic_config__ = ConfigDict(extra="forbid")
-
-    source: Literal["synthetic"] = "synthetic"
-    """Where the examples come from."""
-    metric: Metric = "accuracy"
-    """Score of a cell."""
-    max_train: Count | None = None
-    """Use at most so many training examples, a fixed random choice."""
-    max_test: Count | None = None
-    """Use at most so many test examples, and as many validation examples, a fixed random choice."""
 
 
 TextSource = Annotated[FilesText | HubText | SyntheticText, Field(discriminator="source")]
@@ -191,21 +98,10 @@ class Domain:
     text: TextSource
     """Raw text that a stage pre-trains on."""
     held_out: TextSource | None = None
-    """Text for the LM-loss matrix, never trained on; by default 2 % of the documents (up to 20 % of little text),
-    chosen by their content."""
+    """Text for the LM-loss matrix, never trained on; by default documents with 2 % of the tokens (up to 20 % of little
+    text), chosen by their content."""
     task: Task
     """End task."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe:
-    """The chosen way to pre-train and fine-tune, and the backbone it is meant for."""
-
-    name: str
-    model: str
-    base: PretrainRecipe | None
-    pretrain: PretrainRecipe
-    finetune: FinetuneRecipe
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ in the README; the annotation is its range. Values are checked where TOML is rea
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, Strict
 
@@ -27,6 +27,7 @@ Share = Annotated[float, Strict(), Field(ge=0, le=1)]
 Inner = Annotated[float, Strict(), Field(gt=0, lt=1)]
 Threads = Annotated[Whole, Field(ge=1, le=256)]
 Schedule = Literal["linear", "cosine", "constant"]
+StageSchedule = Literal["linear", "cosine", "constant", "wsd", "rsqrt", "ar_cap", "infinite"]
 Precision = Literal["fp32", "bf16", "auto"]
 
 
@@ -41,14 +42,15 @@ def _check_distinct(value: tuple[int, ...]) -> tuple[int, ...]:
 
 
 Texts = Annotated[tuple[Text, ...], BeforeValidator(_as_list), Field(min_length=1)]
-Seeds = Annotated[tuple[Natural, ...], BeforeValidator(_as_list), AfterValidator(_check_distinct), Field(min_length=1)]
+MoreSeeds = Annotated[tuple[Natural, ...], BeforeValidator(_as_list), AfterValidator(_check_distinct)]
+Seeds = Annotated[MoreSeeds, Field(min_length=1)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class PretrainRecipe:
     """How the LM is pre-trained, on general text (`[base]`) or in one stage (`[pretrain]`).
 
-    Example:
+    Examples:
         >>> PretrainRecipe(tokens=1000, batch=4, length=32).num_steps
         8
     """
@@ -65,10 +67,11 @@ class PretrainRecipe:
     """Tokens per block, special ones included."""
     lr: Rate = 1e-4
     """Peak learning rate of AdamW, in (0, 1]."""
-    schedule: Schedule = "linear"
-    """How the learning rate falls after the warm-up: to 0 in a line, to 0 in half a cosine, or not at all."""
+    schedule: StageSchedule = "linear"
+    """How the learning rate changes after the warm-up: in a line or half a cosine to `min_lr`, not at all (`constant`), or
+    held and then annealed (`wsd`). `rsqrt`, `ar_cap` and `infinite` cross stages: see docs/concepts/schedules.md."""
     warmup_fraction: Share = 0.1
-    """Share of the steps in which the learning rate rises from 0, in [0, 1]."""
+    """Share of the steps in which the learning rate rises from 0, in [0, 1]; under `infinite` of the first stage's."""
     weight_decay: Weight = 0.0
     """Decoupled weight decay of AdamW, at least 0; biases and norms are spared."""
     clip: Weight = 1.0
@@ -83,11 +86,59 @@ class PretrainRecipe:
     """CPU threads of the node; part of its key, for they change the last bits."""
     held_out_tokens: Count = 20_000
     """At most so many held-out tokens per domain enter the LM-loss matrix."""
+    min_lr: Share = 0.0
+    """Learning rate at which a schedule that falls ends, at most `lr`; 0 stands for a tenth of `lr` under `infinite`."""
+    anneal_fraction: Inner = 0.2
+    """Share of a stage in which the rate is annealed under `wsd`, `rsqrt` and `infinite`, in (0, 1)."""
+    constant_fraction: Annotated[float, Strict(), Field(gt=0, le=1)] = 1.0
+    """Schedule `infinite`: rate of the trunk over the peak rate, in (0, 1]; 0.3 to 0.5 in the papers."""
+    cooldown_fraction: Inner = 0.3
+    """Schedule `infinite`: share of the first stage in which the rate falls from its peak to that of the trunk, in (0, 1);
+    there is nothing to cool if `constant_fraction` is 1."""
+    carry_optimizer: Flag = False
+    """Whether a stage goes on with the optimiser's moments of the stage before, or begins with none."""
+    equal_compute: Flag = False
+    """Whether a stage makes as many updates as the FLOPs of naive's `tokens` buy, in place of as many as `tokens` buy."""
+    probes: Annotated[Whole, Field(ge=0, le=1000)] = 0
+    """How often inside a stage the held-out losses of past domains and general text are measured, at log-spaced updates; 0 is
+    never, 8 is usual. No other number changes."""
+
+    def __post_init__(self) -> None:
+        if self.min_lr > self.lr:
+            raise ValueError(f"min_lr must be at most lr, found {self.min_lr:g} above {self.lr:g}")
+        parts = ["warmup_fraction", *(["anneal_fraction"] if self.schedule in ("wsd", "rsqrt", "infinite") else [])]
+        if self.schedule == "infinite" and self.constant_fraction < 1:
+            parts.append("cooldown_fraction")
+        if len(parts) > 1 and sum(getattr(self, part) for part in parts) > 1 + 1e-9:
+            raise ValueError(f"{' + '.join(parts)} must be at most 1 under the schedule {self.schedule}")
 
     @property
     def num_steps(self) -> int:
         """Number of optimiser updates that the token budget buys."""
         return -(-self.tokens // (self.batch * self.length))
+
+
+LATER: Final = (
+    "min_lr",
+    "anneal_fraction",
+    "constant_fraction",
+    "cooldown_fraction",
+    "carry_optimizer",
+    "equal_compute",
+    "probes",
+)
+"""Keys of `PretrainRecipe` added since results exist: at their defaults they enter neither keys nor protocols nor results."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaseRecipe(PretrainRecipe):
+    """How an LM is pre-trained on general text before row 0 (`[base]`): an embedded model always, a checkpoint if asked."""
+
+    warmup: Literal["none", "head", "all"] = "none"
+    """Of a checkpoint: nothing, or its LM head alone while the rest is frozen, or the head and then everything, for
+    `tokens` each. A checkpoint without an LM head that fits it needs one: row 0 is the LM after the warm-up."""
+    head_lr: Rate | None = None
+    """Peak learning rate while the LM head trains alone, in (0, 1]; by default `lr`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +155,8 @@ class FinetuneRecipe:
     """Examples per step."""
     seeds: Seeds = (0, 1, 2)
     """Fine-tuning seeds by their numbers; every cell is the mean over them."""
+    base_seeds: MoreSeeds = ()
+    """Further fine-tuning seeds of the untouched LM, whose cells all runs share; `seeds` are always among them."""
     schedule: Schedule = "linear"
     """How the learning rate falls after the warm-up."""
     warmup_fraction: Share = 0.1
@@ -125,10 +178,30 @@ class FinetuneRecipe:
     threads: Threads = 1
     """CPU threads of the node; part of its key, for they change the last bits."""
 
+    def seeds_of(self, *, is_base: bool) -> tuple[int, ...]:
+        """Return the fine-tuning seeds of the cells of the untouched LM, or of another.
+
+        Examples:
+            >>> FinetuneRecipe(seeds=(0, 1), base_seeds=(0, 1, 2, 3)).seeds_of(is_base=True)
+            (0, 1, 2, 3)
+        """
+        return tuple(dict.fromkeys((*self.seeds, *self.base_seeds))) if is_base else self.seeds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """The chosen way to pre-train and fine-tune, and the backbone it is meant for."""
+
+    name: str
+    model: str
+    base: BaseRecipe | None
+    pretrain: PretrainRecipe
+    finetune: FinetuneRecipe
+
 
 @dataclass(frozen=True, kw_only=True)
 class Language:
-    """The knobs of the synthetic language; `ctbench.data.language` says what they do.
+    """The knobs of the synthetic language; `ctbench.data.synthetic.language` says what they do.
 
     Shares of a domain's lexicon: `sharing` + `polysemy` + `transfer` <= 1, the rest are words of its own.
     """

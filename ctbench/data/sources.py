@@ -6,25 +6,21 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, Literal
 
-from ctbench.data.files import DataFile, find_files
-from ctbench.data.records import Place, Record, read_documents, read_records, show
-from ctbench.data.schema import Domain, FilesTask, FilesText, HubTask, HubText, Split, Stream, SyntheticText
+from ctbench.data.examples import Example, fields_of, make_example, text_of
+from ctbench.data.files import DataFile, Survey, survey_files
+from ctbench.data.records import Place, Record, read_documents, read_records
+from ctbench.data.schema import Domain, FilesText, HubText, Stream, SyntheticText
+from ctbench.data.settings import Language
+from ctbench.data.tasktables import FilesTask, HubTask, Split
 from ctbench.errors import BadData
 from ctbench.randomness import make_generator
 
+FACTS_VERSION = 1
+"""Raised whenever the same knobs give other facts; part of the fingerprint of their task."""
+
 Purpose = Literal["text", "held_out"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Example:
-    """A labelled text of an end task."""
-
-    text: str
-    pair: str | None = None
-    label: str
 
 
 def read_texts(
@@ -44,7 +40,7 @@ def read_texts(
     whose = f"domain {domain} of stream {stream.name}" if domain else f"the general text of stream {stream.name}"
     match source:
         case SyntheticText():
-            from ctbench.data.language import language_texts
+            from ctbench.data.synthetic.language import language_texts
 
             assert stream.language is not None
             yield from language_texts(stream.language, stream.kind, domain, purpose)
@@ -52,7 +48,7 @@ def read_texts(
             from ctbench.data.hub import read_hub
 
             for place, record in read_hub(source, split=source.split, fields=[source.field], whose=whose):
-                if text := _text(place, record, source.field).strip():
+                if text := text_of(place, record, source.field).strip():
                     yield text
         case FilesText():
             yield from _read_files(stream, source, whose)
@@ -60,11 +56,11 @@ def read_texts(
 
 def _read_files(stream: Stream, source: FilesText, whose: str) -> Iterator[str]:
     is_empty = True
-    for file in _find(stream, source.path, source.format, whose):
+    for file in _find(stream, source, source.path, whose):
         if file.format == "text":
             texts = read_documents(file, source.document)
         else:
-            texts = (_text(*found, source.field).strip() for found in read_records(file, [source.field]))
+            texts = (text_of(*found, source.field).strip() for found in read_records(file, [source.field]))
         for text in texts:
             if text:
                 is_empty = False
@@ -73,21 +69,14 @@ def _read_files(stream: Stream, source: FilesText, whose: str) -> Iterator[str]:
         raise BadData(f"{', '.join(source.path)}: no text in it, wanted by {whose}")
 
 
-def single_document(name: str | None) -> str:
-    """Say that a text cannot be split into a part to train on and one to measure on; no name for general text."""
-    whose = f"text of domain {name}" if name else "general text"
-    return (
-        f"{whose} is a single document; at least two are wanted, because some are held out: add text, "
-        "declare a held_out source, or choose smaller documents"
-    )
-
-
 def read_examples(stream: Stream, domain: Domain, split: Split) -> list[Example]:
-    """Read a split of a domain's end task, cut to the task's limits; empty where there is no validation split.
+    """Read a split of a domain's end task, cut to the task's limits; empty where there is no such split, or it is not used.
 
     Raises:
         BadData: with file and line where there are some.
     """
+    if split == "train" and domain.task.zero_shot:
+        return []
     examples = list(_read_all_examples(stream, domain, split))
     limit = domain.task.max_train if split == "train" else domain.task.max_test
     if limit is None or len(examples) <= limit:
@@ -104,38 +93,53 @@ def _read_all_examples(stream: Stream, domain: Domain, split: Split) -> Iterator
     if isinstance(task, FilesTask) and task.test is None and split != "validation":
         together = dataclasses.replace(task, test=task.train)
         every = list(_read_all_examples(stream, dataclasses.replace(domain, task=together), "train"))
-        apart = _set_apart(every, task.test_fraction)
+        apart = _set_apart(every, task.test_fraction, by_label=task.kind in ("classification", "choice"))
         yield from (example for example in every if (_content(example) in apart) == (split == "test"))
         return
     if isinstance(task, FilesTask | HubTask):
         for place, record in _task_records(stream, task, split, whose):
-            pair = _filled(place, record, task.pair) if task.pair else None
-            yield Example(text=_filled(place, record, task.text), pair=pair, label=_label(place, record, task.label))
+            yield make_example(place, record, task)
         return
-    from ctbench.data.language import language_task
-
     assert stream.language is not None
+    if task.asks_facts:
+        yield from _read_facts(stream.language, domain.name) if split == "test" else ()
+        return
+    from ctbench.data.synthetic.language import language_task
+
     for text, label in language_task(stream.language, stream.kind, domain.name, split):
         yield Example(text=text, label=label)
 
 
-def _set_apart(examples: Sequence[Example], fraction: float) -> set[str]:
-    """Choose test inputs: of each label a share, at least one, never all; by content, so that copies stay together."""
+def _read_facts(language: Language, period: str) -> Iterator[Example]:
+    from ctbench.data.synthetic.facts import language_facts
+
+    for fact in language_facts(language, period):
+        yield Example(
+            text=f"{fact.function} ",
+            choices=fact.anchors,
+            rest=f" {fact.word}",
+            label=str(fact.label),
+            group=fact.group,
+        )
+
+
+def _set_apart(examples: Sequence[Example], fraction: float, *, by_label: bool) -> set[str]:
+    """Choose test inputs: a share, at least one, never all, of each label or of all; by content: copies stay together."""
     inputs: dict[str, set[str]] = {}
     for example in examples:
-        inputs.setdefault(example.label, set()).add(_content(example))
+        inputs.setdefault(example.label if by_label else "", set()).add(_content(example))
     counts = {label: min(len(found) - 1, max(1, round(fraction * len(found)))) for label, found in inputs.items()}
     return {content for label, found in inputs.items() for content in sorted(found)[: counts[label]]}
 
 
 def _content(example: Example) -> str:
-    return _hash([example.text, example.pair])
+    return _hash([example.text, example.pair, *([example.choices, example.rest] if example.choices else [])])
 
 
 def _task_records(
     stream: Stream, task: FilesTask | HubTask, split: Split, whose: str
 ) -> Iterator[tuple[Place, Record]]:
-    fields = [task.text, *([task.pair] if task.pair else []), task.label]
+    fields = fields_of(task)
     if isinstance(task, HubTask):
         from ctbench.data.hub import read_hub
 
@@ -144,38 +148,34 @@ def _task_records(
             yield from read_hub(task, split=name, fields=fields, whose=whose)
         return
     paths = {"train": task.train, "validation": task.validation, "test": task.test}[split]
-    for file in _find(stream, paths or (), task.format, whose):
-        yield from read_records(file, fields)
+    files = _find(stream, task, paths or (), whose)
+    if labels := task.labels_of(split):
+        from ctbench.data.labelled import read_parallel
+
+        yield from read_parallel(files, _find(stream, task, labels, whose), task)
+        return
+    for file in files:
+        if task.separator:
+            from ctbench.data.labelled import read_separated
+
+            yield from read_separated(file, task.separator, task)
+        else:
+            yield from read_records(file, fields)
 
 
-def _find(stream: Stream, paths: Sequence[str], format: str, whose: str) -> list[DataFile]:
-    return find_files(stream.folder(), paths, format=format, whose=whose, root=stream.root)
+def _find(stream: Stream, source: FilesText | FilesTask, paths: Sequence[str], whose: str) -> tuple[DataFile, ...]:
+    return survey(stream, source, paths, whose).files
 
 
-def _text(place: Place, record: Record, field: str) -> str:
-    value = record[field]
-    if not isinstance(value, str):
-        raise BadData(f"{show(place)}: field '{field}' must be text, found {type(value).__name__}")
-    if not value.isascii():
-        try:
-            value.encode()
-        except UnicodeEncodeError:
-            raise BadData(f"{show(place)}: field '{field}' holds half a character (a lone surrogate)") from None
-    return value
+def survey(stream: Stream, source: FilesText | FilesTask, paths: Sequence[str], whose: str) -> Survey:
+    """Return the files that paths of a source mean, and what is left out.
 
-
-def _filled(place: Place, record: Record, field: str) -> str:
-    text = _text(place, record, field)
-    if not text.strip():
-        raise BadData(f"{show(place)}: field '{field}' is empty")
-    return text
-
-
-def _label(place: Place, record: Record, field: str) -> str:
-    value = record[field]
-    if isinstance(value, bool) or not isinstance(value, str | int) or value == "":
-        raise BadData(f"{show(place)}: field '{field}' must be a label, a string or a whole number, found {value!r}")
-    return str(value)
+    Raises:
+        BadData: as `survey_files`.
+    """
+    return survey_files(
+        stream.folder(), paths, format=source.format, whose=whose, root=stream.root, dialect=source.dialect
+    )
 
 
 def fingerprint(
@@ -194,11 +194,11 @@ def fingerprint(
             return _hash(["hub", *(getattr(source, key) for key in keys)])
         case FilesText():
             whose = f"domain {domain}" if domain else "the general text"
-            files = _find(stream, source.path, source.format, whose)
+            files = _find(stream, source, source.path, whose)
             parts = [[file.format, file.digest()] for file in files]
             reading = {"text": source.document}
             fields = [reading.get(file.format, source.field) for file in files]
-            return _hash(["files", parts, fields])
+            return _hash(["files", parts, fields, *_dialect(source)])
 
 
 def task_fingerprint(stream: Stream, domain: Domain) -> str:
@@ -207,24 +207,51 @@ def task_fingerprint(stream: Stream, domain: Domain) -> str:
     limits = [task.max_train, task.max_test]
     if isinstance(task, HubTask):
         keys = ("id", "revision", "config", "train", "validation", "test", "text", "pair", "label")
-        return _hash(["hub task", [getattr(task, key) for key in keys], limits, *_declared(task)])
+        return _hash(["hub task", [getattr(task, key) for key in keys], limits, *_declared(task), *_asked(task)])
     if isinstance(task, FilesTask):
         parts = []
         for paths in (task.train, task.validation, task.test):
             whose = f"the task of domain {domain.name}"
-            files = _find(stream, paths or (), task.format, whose)
+            files = _find(stream, task, paths or (), whose)
             parts.append([[file.format, file.digest()] for file in files])
+        parts += _label_parts(stream, task)
         apart = [] if task.test else [task.test_fraction]
-        return _hash(["files task", parts, task.text, task.pair, task.label, limits, *apart, *_declared(task)])
-    return _hash([_language_key(stream, domain.name, "task"), limits])
+        return _hash(
+            [
+                *("files task", parts, task.text, task.pair, task.label, limits),
+                *(*apart, *_declared(task), *_dialect(task), *_asked(task)),
+            ]
+        )
+    asked = ["facts", FACTS_VERSION] if task.asks_facts else []
+    return _hash([_language_key(stream, domain.name, "task"), limits, *asked])
+
+
+def _label_parts(stream: Stream, task: FilesTask) -> list[Any]:
+    """Return what a task in plain text adds to its fingerprint."""
+    found: list[Any] = [["separator", task.separator]] if task.separator else []
+    for split in ("train", "validation", "test"):
+        if paths := task.labels_of(split):
+            found.append([split, [file.digest() for file in _find(stream, task, paths, "the labels")]])
+    return found
+
+
+def _dialect(source: FilesText | FilesTask) -> list[Any]:
+    return [["dialect", dataclasses.asdict(source.dialect)]] if source.dialect else []
 
 
 def _declared(task: FilesTask | HubTask) -> list[Any]:
     return [["labels", sorted(task.labels)]] if task.labels else []
 
 
+def _asked(task: FilesTask | HubTask) -> list[Any]:
+    """Return what a task of another kind than classification adds to its fingerprint."""
+    if task.kind == "classification":
+        return []
+    return [["kind", task.kind, task.choices, task.gap, task.zero_shot, task.max_answer]]
+
+
 def _language_key(stream: Stream, domain: str | None, purpose: str) -> list[Any]:
-    from ctbench.data.language import GENERATOR_VERSION
+    from ctbench.data.synthetic.language import GENERATOR_VERSION
 
     assert stream.language is not None
     return ["language", GENERATOR_VERSION, dataclasses.asdict(stream.language), stream.kind, domain, purpose]

@@ -24,27 +24,13 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ctbench.data.config import read_toml, validate
-from ctbench.data.schema import (
-    Domain,
-    FilesTask,
-    FilesText,
-    Format,
-    HubTask,
-    HubText,
-    Kind,
-    Metric,
-    Recipe,
-    Split,
-    Stream,
-    SyntheticTask,
-    SyntheticText,
-    Task,
-    TextSource,
-)
-from ctbench.data.settings import FinetuneRecipe, Language, PretrainRecipe
+from ctbench.data.schema import Domain, FilesText, HubText, Kind, Stream, SyntheticText, Task, TextSource
+from ctbench.data.settings import FinetuneRecipe, Language, PretrainRecipe, Recipe
 from ctbench.data.streamfile import StreamFile, apply_settings, changed_keys, overlay
+from ctbench.data.tasktables import FilesTask, Format, HubTask, Metric, Split, SyntheticTask
 from ctbench.errors import BadConfig, UnknownName
 
 MAX_NAMED_ORDERS = 1000
@@ -77,7 +63,7 @@ __all__ = [
 
 
 def load_stream(
-    path: Path, *, registered: bool, recipe: str | None = None, settings: Mapping[str, str] | None = None
+    path: Path, *, registered: bool, recipe: str | None = None, settings: Mapping[str, Any] | None = None
 ) -> Stream:
     """Read and check a stream; its data is not touched.
 
@@ -85,7 +71,8 @@ def load_stream(
         path: the TOML file.
         registered: whether it was found as a plug-in, under the name of its file.
         recipe: name of the recipe, None for the default one.
-        settings: values by key as given to `--set`, for example {"pretrain.tokens": "1000", "language.seed": "7"}.
+        settings: settings to override, by key, for example {"pretrain.tokens": 1000, "language.seed": 7}; texts are
+            read as those of `--set`.
 
     Raises:
         BadConfig: a wrong file, key, type or value, with file and line.
@@ -110,21 +97,14 @@ def load_stream(
     if settings:
         file = validate(StreamFile, *apply_settings(tree, origin, settings))
     changed = changed_keys(before, file)
-    return _build(file, name=name, path=path, registered=registered, recipe=chosen, names=names, changed=changed)
+    place = {"name": name, "path": path, "registered": registered}
+    return _build(file, recipe=chosen, recipes=names, changed=changed, **place)
 
 
 def _build(
-    file: StreamFile,
-    *,
-    name: str,
-    path: Path,
-    registered: bool,
-    recipe: str,
-    names: tuple[str, ...],
-    changed: tuple[str, ...],
+    file: StreamFile, *, recipe: str, recipes: tuple[str, ...], changed: tuple[str, ...], **place: Any
 ) -> Stream:
     return Stream(
-        name=name,
         version=file.version,
         kind=file.kind,
         summary=file.summary,
@@ -135,22 +115,21 @@ def _build(
         language=file.language,
         domains=tuple(_limit(domain, file) for domain in file.domains or _synthetic_domains(file)),
         recipe=Recipe(name=recipe, model=file.model, base=file.base, pretrain=file.pretrain, finetune=file.finetune),
-        recipes=names,
-        path=path,
+        recipes=recipes,
         root=file.root,
-        registered=registered,
         changed=changed,
         obtain=file.obtain,
+        **place,
     )
 
 
 def _synthetic_domains(file: StreamFile) -> list[Domain]:
-    from ctbench.data.language import domain_names
+    from ctbench.data.synthetic.language import domain_names
 
     assert file.language is not None
     synthetic = SyntheticText()
     return [
-        Domain(name=name, text=synthetic, held_out=synthetic, task=SyntheticTask())
+        Domain(name=name, text=synthetic, held_out=synthetic, task=SyntheticTask(asks_facts=file.facts))
         for name in domain_names(file.language, file.kind)
     ]
 

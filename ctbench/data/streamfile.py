@@ -4,18 +4,30 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import typing
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import ConfigDict, Field
 
-from ctbench.data.config import Key, Origin, Tree, parse_setting, resolve, show_setting, suggest
-from ctbench.data.schema import GENERAL, Domain, Kind, Name, SyntheticTask, SyntheticText, Task, TextSource
-from ctbench.data.settings import Count, FinetuneRecipe, Language, Natural, PretrainRecipe, Text, Texts
+from ctbench.data.config import TABLES, Key, Origin, Tree, resolve, show_setting, suggest
+from ctbench.data.override import STREAM, parse_setting, read_overrides
+from ctbench.data.schema import GENERAL, Domain, Kind, Name, SyntheticText, Task, TextSource
+from ctbench.data.settings import (
+    BaseRecipe,
+    Count,
+    FinetuneRecipe,
+    Flag,
+    Language,
+    Natural,
+    PretrainRecipe,
+    Text,
+    Texts,
+)
+from ctbench.data.tasktables import SyntheticTask
 from ctbench.errors import BadConfig
 
-_TABLES = ("base", "pretrain", "finetune", "language")
 _SETTABLE = ("root", "max_train", "max_test")
 
 
@@ -62,7 +74,7 @@ class StreamFile:
     root: Text = "."
     """Where relative data paths start: a folder relative to the TOML, or an environment variable as "$NAME"."""
     model: Text = "tiny"
-    """Default backbone: tiny, a Hugging Face id with @revision, or a folder."""
+    """Default backbone: tiny, tiny-causal, a Hugging Face id with @revision, or a folder."""
     max_train: Count | None = None
     """Use at most so many training examples of every task that does not say itself."""
     max_test: Count | None = None
@@ -70,15 +82,18 @@ class StreamFile:
     recipe: Name = "default"
     """Name of the default recipe."""
     general: TextSource | None = None
-    """General text: the vocabulary and the base of the backbone `tiny` come from it."""
+    """General text: the vocabulary and the base of the embedded backbones come from it, and a checkpoint's warm-up."""
     language: Language | None = None
     """Knobs of the synthetic language, which then makes all domains."""
+    facts: Flag = False
+    """Kind temporal with a `[language]`: in place of the class of a text, the end task of a period asks a decoder, without
+    fine-tuning, for the classes of the period's words, and tells those that were kept, changed or are new apart."""
     domains: tuple[Domain, ...] = ()
     """The domains in order."""
     pretrain: PretrainRecipe
     """How a stage pre-trains."""
-    base: PretrainRecipe | None = None
-    """How the backbone `tiny` is pre-trained on general text."""
+    base: BaseRecipe | None = None
+    """How an embedded backbone (`tiny`, `tiny-causal`) is pre-trained on general text, or a checkpoint is warmed up."""
     finetune: FinetuneRecipe = dataclasses.field(default_factory=FinetuneRecipe)
     """How a cell fine-tunes."""
     recipes: dict[Name, RecipeOverlay] = dataclasses.field(default_factory=dict)
@@ -88,6 +103,12 @@ class StreamFile:
         names = [domain.name for domain in self.domains]
         if (self.language is None) == (not names):
             raise ValueError("the stream needs either [language] or [[domains]], and not both")
+        if self.facts and (self.language is None or self.kind != "temporal"):
+            raise ValueError("facts need a [language] of kind 'temporal', whose words change their classes")
+        if self.base is not None and self.base.schedule in ("rsqrt", "ar_cap", "infinite"):
+            raise ValueError(f"[base]: schedule '{self.base.schedule}' crosses stages, and the base is one; choose wsd")
+        if self.base is not None and (self.base.carry_optimizer or self.base.probes):
+            raise ValueError("[base]: carry_optimizer and probes belong to stages; set them in [pretrain]")
         if len({name.casefold() for name in names}) < len(names):
             raise ValueError(f"[[domains]]: names must differ, found {', '.join(names)}")
         if self.recipe in self.recipes:
@@ -114,18 +135,36 @@ def overlay(tree: Tree, recipe: str) -> Tree:
     return merged
 
 
-def apply_settings(tree: Tree, origin: Origin, settings: Mapping[str, str]) -> tuple[Tree, Origin]:
-    """Put `--set` values into a raw tree; return it with the origin for messages.
+def apply_settings(tree: Tree, origin: Origin, settings: Mapping[str, Any]) -> tuple[Tree, Origin]:
+    """Put the settings to override into a raw tree; return it with the origin for messages.
 
     Raises:
         BadConfig: an unknown key, or one that must not be changed.
     """
     given: dict[Key, str] = {}
-    for name, text in settings.items():
+    overrides = read_overrides(settings)
+    if overrides.method:
+        raise BadConfig(f"--set method.{next(iter(overrides.method))}: a stream has no hyper-parameters")
+    for name, text in overrides.protocol.items():
         key = _setting_key(name)
         tree = _replace(tree, key, parse_setting(text))
         given[key] = text
     return tree, dataclasses.replace(origin, settings=given)
+
+
+def takes_list(name: str) -> bool:
+    """Return whether the value of a key of `--set` is a list: several values then are a list of lists.
+
+    Raises:
+        BadConfig: no stream has the key.
+
+    Examples:
+        >>> takes_list("finetune.seeds"), takes_list("pretrain.tokens")
+        (True, False)
+    """
+    key = _setting_key(name)
+    table = StreamFile if len(key) == 1 else resolve(StreamFile, key[:1])[1][-1]
+    return typing.get_origin(typing.get_type_hints(table)[str(key[-1])]) is tuple
 
 
 def changed_keys(before: StreamFile, after: StreamFile) -> tuple[str, ...]:
@@ -134,7 +173,7 @@ def changed_keys(before: StreamFile, after: StreamFile) -> tuple[str, ...]:
     `root` is left out: it says where the data lies, and the data's fingerprint says what it is.
     """
     keys: list[Key] = [(name,) for name in _SETTABLE if name != "root"]
-    for table in _TABLES:
+    for table in TABLES:
         if _value(before, (table,)) is not None:
             keys += [(table, field.name) for field in dataclasses.fields(_value(before, (table,)))]
     return tuple(sorted(show_setting(key) for key in keys if _value(before, key) != _value(after, key)))
@@ -146,14 +185,11 @@ def _value(file: StreamFile, key: Key) -> Any:
 
 def _setting_key(name: str) -> Key:
     table, _, rest = name.partition(".")
-    if table not in ("stream", *_TABLES) or not rest:
-        places = ", ".join(f"{place}.KEY" for place in ("stream", *_TABLES))
-        raise BadConfig(f"--set {name}: no such setting of the stream; allowed: {places}")
-    parent: type = StreamFile if table == "stream" else resolve(StreamFile, [table])[1][-1]
-    known = [field.name for field in dataclasses.fields(parent)] if table != "stream" else list(_SETTABLE)
+    parent: type = StreamFile if table == STREAM else resolve(StreamFile, [table])[1][-1]
+    known = [field.name for field in dataclasses.fields(parent)] if table != STREAM else list(_SETTABLE)
     if rest not in known:
         raise BadConfig(f"--set {name}: no key '{rest}' of {table} can be set; {suggest(rest, known)}")
-    return (rest,) if table == "stream" else (table, rest)
+    return (rest,) if table == STREAM else (table, rest)
 
 
 def _replace(tree: Tree, key: Key, value: object) -> Tree:

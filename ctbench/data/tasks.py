@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from ctbench.data.schema import Domain, Stream, SyntheticTask
-from ctbench.data.sources import Example, read_examples
+from ctbench.data.answers import (
+    indicators,
+    require_different_numbers,
+    standardised,
+    trivial_numbers,
+    trivial_sets,
+)
+from ctbench.data.choices import ChoiceData, encode_choices, guessing
+from ctbench.data.encode import encode_batch
+from ctbench.data.examples import Example
+from ctbench.data.generation import MAX_ANSWER, GenerationData, encode_generation, trivial_answers
+from ctbench.data.schema import Domain, Stream
+from ctbench.data.sources import read_examples
+from ctbench.data.spans import SpanData, encode_spans, require_nervaluate, trivial_spans
+from ctbench.data.tasktables import FilesTask, SyntheticTask, TaskKind
 from ctbench.errors import BadData
 
 _POOL_BATCHES = 16
@@ -25,11 +38,12 @@ class EncodedSplit:
 
     Attributes:
         ids: token ids of each example, special tokens included; n arrays of their own lengths.
-        targets: number of each example's label in `TaskData.labels`, [n].
+        targets: number of each example's label in `TaskData.labels`, [n]; of a regression standardised numbers, of a
+            multilabel task indicators [n, C].
     """
 
     ids: tuple[Ids, ...]
-    targets: Ids
+    targets: npt.NDArray[Any]
 
     @property
     def lengths(self) -> Ids:
@@ -45,19 +59,25 @@ class TaskData:
     """An end task ready for fine-tuning.
 
     Attributes:
-        labels: names of the classes: the declared labels, or those of the training examples, sorted.
+        labels: names of the classes: the declared labels, or those of the training examples, sorted; none of a regression.
         validation: None where the task has none.
-        majority: accuracy on the test examples of the most frequent training label.
+        majority: accuracy on the test examples of the most frequent training label; None of another kind of task.
+        baseline: every score of the trivial baseline, by name of the metric; see `trivial_scores`.
     """
 
+    kind: TaskKind = "classification"
     labels: tuple[str, ...]
     train: EncodedSplit
     validation: EncodedSplit | None
     test: EncodedSplit
-    majority: float
+    majority: float | None
+    baseline: Mapping[str, float]
 
 
-def encode_task(stream: Stream, domain: Domain, tokenizer: Any, *, max_length: int) -> TaskData:
+EndTask = TaskData | ChoiceData | SpanData | GenerationData
+
+
+def encode_task(stream: Stream, domain: Domain, tokenizer: Any, *, max_length: int) -> EndTask:
     """Read and tokenise an end task.
 
     Args:
@@ -67,25 +87,74 @@ def encode_task(stream: Stream, domain: Domain, tokenizer: Any, *, max_length: i
         max_length: longest example in tokens; longer ones are cut at the end (of pairs, the longer part first).
 
     Raises:
-        BadData: an unreadable file, a label that no training example has, fewer than two labels.
+        BadData: an unreadable file, a label that no training example has, fewer than two labels, an answer that is too
+            long.
     """
     train, validation, test, labels = check_task(stream, domain)
+    splits, whose = (train, validation, test), _whose(stream, domain)
+    if domain.task.kind == "choice":
+        return encode_choices(splits, tokenizer, max_length=max_length, whose=whose)
+    if domain.task.kind == "spans":
+        return encode_spans(splits, labels, tokenizer, max_length=max_length)
+    if domain.task.kind == "generation":
+        room = domain.task.max_answer or MAX_ANSWER
+        return encode_generation(splits, tokenizer, max_length=max_length, max_answer=room, whose=whose)
     encoder = _Encoder(tokenizer, max_length)
-    most_frequent = Counter(sorted(example.label for example in train)).most_common(1)[0][0]
+    baseline = trivial_scores(domain.task.kind, train, test, labels)
+
+    def encoded(examples: Sequence[Example]) -> EncodedSplit:
+        return encoder.split(examples, _targets(domain.task.kind, examples, train, labels))
+
     return TaskData(
+        kind=domain.task.kind,
         labels=labels,
-        train=encoder.split(train, labels),
-        validation=encoder.split(validation, labels) if validation else None,
-        test=encoder.split(test, labels),
-        majority=sum(example.label == most_frequent for example in test) / len(test),
+        train=encoded(train),
+        validation=encoded(validation) if validation else None,
+        test=encoded(test),
+        baseline=baseline,
+        majority=baseline.get("accuracy"),
     )
+
+
+def _targets(
+    kind: TaskKind, examples: Sequence[Example], train: Sequence[Example], labels: Sequence[str]
+) -> npt.NDArray[Any]:
+    if kind == "regression":
+        return standardised(examples, train)
+    if kind == "multilabel":
+        return indicators(examples, labels)
+    numbers = {label: index for index, label in enumerate(labels)}
+    return np.array([numbers[example.label] for example in examples], dtype=np.int64)
+
+
+def trivial_scores(
+    kind: TaskKind, train: Sequence[Example], test: Sequence[Example], labels: Sequence[str]
+) -> dict[str, float]:
+    """Return the scores of the trivial baseline.
+
+    That is the most frequent training label, set of labels or answer, the mean of the training numbers, no entity, or guessing
+    where there are choices.
+    """
+    if kind == "choice":
+        return guessing(test)
+    if kind == "regression":
+        return trivial_numbers(test)
+    if kind == "generation":
+        return trivial_answers(train, test)
+    if kind == "spans":
+        return trivial_spans(test)
+    if kind == "multilabel":
+        return trivial_sets(train, test, labels)
+    most_frequent = Counter(sorted(example.label for example in train)).most_common(1)[0][0]
+    targets = _targets(kind, test, train, labels)
+    return score(targets, np.full_like(targets, labels.index(most_frequent)), len(labels))
 
 
 def check_task(stream: Stream, domain: Domain) -> tuple[list[Example], list[Example], list[Example], tuple[str, ...]]:
     """Read an end task and make sure that it can be learned and scored.
 
     Returns:
-        Training, validation and test examples, and the labels.
+        Training, validation and test examples, and the labels; none of a task of kind choice.
 
     Raises:
         BadData: as `encode_task`.
@@ -93,14 +162,38 @@ def check_task(stream: Stream, domain: Domain) -> tuple[list[Example], list[Exam
     train = read_examples(stream, domain, "train")
     validation = read_examples(stream, domain, "validation")
     test = read_examples(stream, domain, "test")
-    shown = {example.label for example in train}
+    task, whose = domain.task, _whose(stream, domain)
+    if task.kind == "spans":
+        require_nervaluate(whose)
+    is_named = task.kind in ("classification", "multilabel", "spans")
+    labels = _check_labels(domain, whose, (train, validation, test)) if is_named else ()
+    if task.kind == "regression":
+        require_different_numbers(train, whose)
+    if not train and not task.zero_shot:
+        raise BadData(f"{whose}: no training examples; set zero_shot = true to score the LM without fine-tuning")
+    if not test:
+        is_split = isinstance(task, FilesTask) and not task.test
+        raise BadData(f"{whose}: no test examples{': `test_fraction` left none to set apart' if is_split else ''}")
+    return train, validation, test, labels
+
+
+def _whose(stream: Stream, domain: Domain) -> str:
+    return f"task of domain {domain.name} of stream {stream.name}"
+
+
+def _check_labels(
+    domain: Domain, whose: str, splits: tuple[Sequence[Example], Sequence[Example], Sequence[Example]]
+) -> tuple[str, ...]:
+    """Return the labels of a task, of which training shows two or more, and no other split others."""
+    is_one = domain.task.kind == "classification"
+    named = [{name for each in split for name in (each.labels or (each.label,) * is_one)} for split in splits]
+    shown = named[0]
     declared = None if isinstance(domain.task, SyntheticTask) else domain.task.labels
     labels = tuple(sorted(set(declared or shown)))
-    whose = f"task of domain {domain.name} of stream {stream.name}"
     if len(shown) < 2:
         raise BadData(f"{whose}: the training examples have {len(shown)} label, at least 2 are wanted")
-    for split, examples in (("test", test), ("validation", validation), ("training", train)):
-        unknown = sorted({example.label for example in examples} - set(labels))
+    for split, found in zip(("test", "validation", "training"), (named[2], named[1], named[0]), strict=True):
+        unknown = sorted(found - set(labels))
         if unknown and declared:
             raise BadData(
                 f"{whose}: label '{unknown[0]}' of the {split} examples is not in `labels`: {', '.join(labels)}"
@@ -110,14 +203,7 @@ def check_task(stream: Stream, domain: Domain) -> tuple[list[Example], list[Exam
                 f"{whose}: label '{unknown[0]}' is in the {split} but not in the training examples; training labels: "
                 f"{', '.join(labels)}; if that is meant, name all labels under `labels`"
             )
-    if not test:
-        told = (
-            ""
-            if isinstance(domain.task, SyntheticTask) or domain.task.test
-            else ": `test_fraction` left none to set apart"
-        )
-        raise BadData(f"{whose}: no test examples{told}")
-    return train, validation, test, labels
+    return labels
 
 
 class _Encoder:
@@ -132,11 +218,10 @@ class _Encoder:
         self._joins_pairs = tokenizer.sep_token_id is not None
         self._filler = next(token for token in (tokenizer.eos_token_id, tokenizer.sep_token_id, 0) if token is not None)
 
-    def split(self, examples: Sequence[Example], labels: Sequence[str]) -> EncodedSplit:
-        numbers = {label: index for index, label in enumerate(labels)}
-        encoded = self._backend.encode_batch_fast([self._input(example) for example in examples])
+    def split(self, examples: Sequence[Example], targets: npt.NDArray[Any]) -> EncodedSplit:
+        encoded = encode_batch(self._backend, [self._input(example) for example in examples])
         ids = tuple(np.array(encoding.ids or [self._filler], dtype=np.int64) for encoding in encoded)
-        return EncodedSplit(ids=ids, targets=np.array([numbers[example.label] for example in examples], dtype=np.int64))
+        return EncodedSplit(ids=ids, targets=targets)
 
     def _input(self, example: Example) -> str | tuple[str, str]:
         if example.pair is None:
@@ -156,7 +241,7 @@ def buckets(lengths: Ids, batch: int, generator: np.random.Generator) -> list[Id
     Returns:
         Numbers of the examples of each batch; every example is in exactly one.
 
-    Example:
+    Examples:
         >>> batches = buckets(np.array([3, 9, 3]), 2, np.random.default_rng(0))
         >>> sorted(np.concatenate(batches).tolist())
         [0, 1, 2]

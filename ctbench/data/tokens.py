@@ -1,8 +1,8 @@
 """Tokenised text on disk: documents packed into one flat, memory-mapped file that all runs share.
 
 A domain's held-out text never enters its training text: it is a declared source, whose documents are dropped from the
-training text, or the 2 % of the documents with the smallest hash (of little text more, up to 20 %), a choice that does
-not depend on their order. Copies of a document in the text of another domain are trained on there.
+training text, or documents with 2 % of the tokens (of little text more, up to 20 %) that `ctbench.data.split` chooses.
+Copies of a document in the text of another domain are trained on there.
 """
 
 from __future__ import annotations
@@ -10,93 +10,59 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import uuid
-from collections.abc import Callable, Iterable, Iterator
+import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from filelock import FileLock
 
+from ctbench.data.encode import (
+    EncodedBatch,
+    encode_documents,
+    end_of_document,
+    plain_tokenizer,
+    tokenizer_digest,
+)
+from ctbench.data.packed import Blocks, Rows, TokenFile, TokenWriter, pack
 from ctbench.data.schema import Domain, Stream
 from ctbench.data.sources import fingerprint, read_texts
-from ctbench.errors import BadData, RunFailed
+from ctbench.data.split import (
+    SPLIT_VERSION,
+    CorpusSize,
+    Flags,
+    choose_held_out,
+    is_split_in_tokens,
+    require_both_parts,
+)
+from ctbench.errors import BadData, Notice, RunFailed, unwritable
+from ctbench.machine.claims import SUFFIX, claimed
+from ctbench.machine.files import whole_folder
+from ctbench.machine.manifest import Damaged, damage_of, read_manifest, set_aside, write_manifest
+
+__all__ = [
+    "Blocks",
+    "Corpus",
+    "CorpusSize",
+    "TokenFile",
+    "corpus",
+    "corpus_size",
+    "pack",
+    "plain_tokenizer",
+    "tokenizer_digest",
+]
 
 PACKING_VERSION = 2
-"""Raised whenever the same text and tokenizer give another file, together with `ctbench.graph.SCHEMA`: nodes are named
+"""Raised whenever the same text and tokenizer give another file, together with `ctbench.engine.node.SCHEMA`: nodes are named
 after the raw text."""
 
-HELD_OUT_FRACTION = 0.02
-MOST_HELD_OUT_FRACTION = 0.2
-ENOUGH_HELD_OUT_TOKENS = 512
-"""Where 2 % of the documents have fewer, the share is doubled, up to a fifth: the LM loss needs some blocks."""
-_BATCH_CHARACTERS = 500_000
-_BATCH_DOCUMENTS = 4096
+PARTS = ("train", "held_out")
+"""The folders of a corpus."""
 
-Rows = npt.NDArray[np.int64]
-
-
-class TokenFile:
-    """Tokens of many documents in a row, memory-mapped.
-
-    Attributes:
-        tokens: all ids, [num_tokens], uint16 or uint32.
-        starts: place of the first token of each document, [num_documents].
-    """
-
-    def __init__(self, folder: Path) -> None:
-        meta = json.loads((folder / "meta.json").read_text())
-        self.folder = folder
-        self.tokens: npt.NDArray[Any] = np.memmap(folder / "tokens.bin", dtype=meta["dtype"], mode="r")
-        self.starts: Rows = np.memmap(folder / "starts.bin", dtype="<i8", mode="r")
-
-    @property
-    def num_tokens(self) -> int:
-        """Number of tokens, ends of documents included."""
-        return len(self.tokens)
-
-    @property
-    def num_documents(self) -> int:
-        """Number of documents."""
-        return len(self.starts)
-
-
-class Blocks:
-    """View of a token file as rows of equal length; what is left at the end is dropped.
-
-    Args:
-        file: packed text.
-        length: tokens per row, T.
-        cls_id: token to begin each row with (encoders); None to begin with text (decoders).
-
-    Raises:
-        BadData: the text is shorter than one row.
-    """
-
-    def __init__(self, file: TokenFile, length: int, *, cls_id: int | None = None) -> None:
-        self.file = file
-        self.length = length
-        self.cls_id = cls_id
-        self._width = length - (cls_id is not None)
-        if len(self) == 0:
-            raise BadData(
-                f"the text has {file.num_tokens} tokens, a block of length {length} needs {self._width}: "
-                "add text or lower `length`"
-            )
-
-    def __len__(self) -> int:
-        return self.file.num_tokens // self._width
-
-    def __getitem__(self, rows: Rows) -> Rows:
-        """Return the rows asked for, [n, T] int64."""
-        places = np.asarray(rows, dtype=np.int64)[:, None] * self._width + np.arange(self._width)
-        body: Rows = self.file.tokens[places].astype(np.int64)
-        if self.cls_id is None:
-            return body
-        return np.concatenate([np.full((len(body), 1), self.cls_id), body], axis=1)
+_CHUNK = 2**14
+"""Documents that are copied at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,97 +73,47 @@ class Corpus:
     held_out: TokenFile
 
 
-def plain_tokenizer(tokenizer: Any) -> Any:
-    """Return a copy of a tokenizer's fast backend that neither cuts nor pads, whatever its file says."""
-    from tokenizers import Tokenizer
-
-    backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-    backend.no_truncation()
-    backend.no_padding()
-    return backend
-
-
-def tokenizer_digest(tokenizer: Any) -> str:
-    """Return the SHA-256 of what a tokenizer does to text: its tokenizer.json without truncation and padding."""
-    return hashlib.sha256(plain_tokenizer(tokenizer).to_str().encode()).hexdigest()
-
-
-def pack(texts: Iterable[str], tokenizer: Any, folder: Path) -> TokenFile:
-    """Tokenise documents into a new folder, each with an end (separator or end-of-sequence token) behind it.
-
-    The folder appears whole or not at all. Memory does not grow with the text.
+class _Texts:
+    """The texts of a corpus, and what it is called.
 
     Args:
-        texts: documents.
+        stream: the stream.
+        domain: a domain of the stream, None for general text.
         tokenizer: a fast tokenizer of transformers.
-        folder: must not exist.
 
     Raises:
-        BadData: there are no documents.
+        BadData: there is no general text.
     """
-    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
-    temporary.mkdir(parents=True)
-    try:
-        with _Writer(temporary, tokenizer) as writer:
-            for text in texts:
-                writer.add(text)
-        if writer.num_documents == 0:
-            raise BadData("no documents to tokenise")
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-    return TokenFile(folder)
 
+    def __init__(self, stream: Stream, domain: Domain | None, tokenizer: Any) -> None:
+        source = domain.text if domain else stream.general
+        if source is None:
+            raise BadData(f"stream {stream.name} has no general text; add a table [general] with a text source")
+        self.name = domain.name if domain else None
+        self.stream = stream.name
+        self.whose = f"text of domain {self.name}" if self.name else "general text"
+        self.declared = domain.held_out if domain else None
+        self.in_tokens = is_split_in_tokens(stream, domain)
+        self._stream, self._source, self._tokenizer = stream, source, tokenizer
 
-def _end_of_document(tokenizer: Any) -> list[int]:
-    """Return the token behind a document: the separator, else the end of a sequence, else none."""
-    return [token for token in (tokenizer.sep_token_id, tokenizer.eos_token_id) if token is not None][:1]
+    def key(self) -> str:
+        """Return the name of the corpus in the cache: a digest of the text, the tokenizer and how the text is split."""
+        parts = [fingerprint(self._stream, self._source, domain=self.name)]
+        if self.declared:
+            parts.append(fingerprint(self._stream, self.declared, domain=self.name, purpose="held_out"))
+        about = [PACKING_VERSION, tokenizer_digest(self._tokenizer), end_of_document(self._tokenizer), *parts]
+        about += [["split", SPLIT_VERSION]] if self.in_tokens else []
+        return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:32]
 
+    def encode(self) -> Iterator[EncodedBatch]:
+        """Yield the text as tokens."""
+        return encode_documents(read_texts(self._stream, self._source, domain=self.name), self._tokenizer)
 
-class _Writer:
-    """Appends documents to a token file."""
-
-    def __init__(self, folder: Path, tokenizer: Any) -> None:
-        folder.mkdir(parents=True, exist_ok=True)
-        self.num_documents = 0
-        self._num_tokens = 0
-        self._folder = folder
-        self._backend = plain_tokenizer(tokenizer)
-        self._end = _end_of_document(tokenizer)
-        self._dtype = "<u2" if len(tokenizer) < 2**16 else "<u4"
-        self._tokens = (folder / "tokens.bin").open("wb")
-        self._starts = (folder / "starts.bin").open("wb")
-        self._waiting: list[str] = []
-        self._size = 0
-
-    def __enter__(self) -> _Writer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._flush()
-        self._tokens.close()
-        self._starts.close()
-        meta = {"dtype": self._dtype, "num_tokens": self._num_tokens, "num_documents": self.num_documents}
-        (self._folder / "meta.json").write_text(json.dumps(meta))
-
-    def add(self, text: str) -> None:
-        self._waiting.append(text)
-        self._size += len(text)
-        if self._size > _BATCH_CHARACTERS or len(self._waiting) >= _BATCH_DOCUMENTS:
-            self._flush()
-
-    def _flush(self) -> None:
-        encoded = self._backend.encode_batch_fast(self._waiting, add_special_tokens=False)
-        documents = [encoding.ids + self._end for encoding in encoded if encoding.ids]
-        self._waiting, self._size = [], 0
-        if not documents:
-            return
-        lengths = np.array([len(ids) for ids in documents])
-        starts = self._num_tokens + np.cumsum(lengths) - lengths
-        self._starts.write(starts.astype("<i8").tobytes())
-        self._tokens.write(np.array([token for ids in documents for token in ids], dtype=self._dtype).tobytes())
-        self._num_tokens += int(lengths.sum())
-        self.num_documents += len(documents)
+    def encode_declared(self) -> Iterator[EncodedBatch]:
+        """Yield the declared held-out text as tokens."""
+        assert self.declared is not None
+        texts = read_texts(self._stream, self.declared, domain=self.name, purpose="held_out")
+        return encode_documents(texts, self._tokenizer)
 
 
 def corpus(stream: Stream, domain: Domain | None, *, tokenizer: Any, cache: Path) -> Corpus:
@@ -209,109 +125,133 @@ def corpus(stream: Stream, domain: Domain | None, *, tokenizer: Any, cache: Path
         tokenizer: a fast tokenizer of transformers.
         cache: folder for packed text.
 
+    A packed corpus is compared with its checksums; a damaged one is set aside with a notice and packed again.
+
     Raises:
         BadData: the text cannot be read, or is too little to hold some of it out.
+        RunFailed: the folder cannot be written.
     """
-    name = domain.name if domain else None
-    source = domain.text if domain else stream.general
-    if source is None:
-        raise BadData(f"stream {stream.name} has no general text; add a table [general] with a text source")
-    held_out = domain.held_out if domain else None
-    whose = f"text of domain {name}" if name else "general text"
-    parts = [fingerprint(stream, source, domain=name)]
-    if held_out:
-        parts.append(fingerprint(stream, held_out, domain=name, purpose="held_out"))
-    about = [PACKING_VERSION, tokenizer_digest(tokenizer), _end_of_document(tokenizer), *parts]
-    key = hashlib.sha256(json.dumps(about).encode()).hexdigest()[:32]
-    folder = cache / key
-    if not _is_whole(folder):
-        declared = (lambda: read_texts(stream, held_out, domain=name, purpose="held_out")) if held_out else None
+    texts = _Texts(stream, domain, tokenizer)
+    folder = cache / texts.key()
+    if not folder.is_dir() or damage_of(folder) is not None:
         try:
             cache.mkdir(parents=True, exist_ok=True)
-            with FileLock(cache / f"{key}.lock"):
-                if not _is_whole(folder):
-                    shutil.rmtree(folder, ignore_errors=True)
-                    read = partial(read_texts, stream, source, domain=name)
-                    _pack_corpus(read, declared, tokenizer, folder, whose=whose)
+            with claimed(folder.with_suffix(SUFFIX)):
+                _make_whole(texts, tokenizer, folder)
         except OSError as error:
-            raise RunFailed(
-                f"{whose} cannot be packed into the folder '{cache.name}' of CTBENCH_HOME: {error}"
-            ) from error
+            whose = f"{texts.whose}, packed into '{cache}',"
+            raise RunFailed(unwritable(whose, error, "set CTBENCH_HOME to another folder")) from error
     return Corpus(train=TokenFile(folder / "train"), held_out=TokenFile(folder / "held_out"))
 
 
-def _is_whole(folder: Path) -> bool:
-    """Tell whether both parts of a corpus are as long as they say they are."""
+def corpus_size(stream: Stream, domain: Domain | None, *, tokenizer: Any, cache: Path) -> CorpusSize:
+    """Return how much of a text `corpus` trains on and holds out, and write nothing.
+
+    Raises:
+        BadData: as `corpus`.
+    """
+    texts = _Texts(stream, domain, tokenizer)
+    sizes = _recorded(cache / texts.key()) or _measure(texts)
+    (num_train, train_tokens), (num_held_out, held_out_tokens) = sizes
+    return CorpusSize(
+        name=texts.name,
+        train_documents=num_train,
+        train_tokens=train_tokens,
+        held_out_documents=num_held_out,
+        held_out_tokens=held_out_tokens,
+    )
+
+
+def _measure(texts: _Texts) -> list[tuple[int, int]]:
+    """Return (documents, tokens) of what is trained on and of what is held out."""
+    found = [(batch.hashes, batch.lengths) for batch in texts.encode()]
+    hashes, lengths = _joined([pair[0] for pair in found], np.uint64), _joined([pair[1] for pair in found], np.int64)
+    if texts.declared:
+        kept = [(batch.hashes, batch.lengths) for batch in texts.encode_declared()]
+        is_held_out = np.isin(hashes, _joined([pair[0] for pair in kept], np.uint64))
+        held_out = _joined([pair[1] for pair in kept], np.int64)
+    else:
+        is_held_out = choose_held_out(hashes, lengths, in_tokens=texts.in_tokens, whose=texts.whose)
+        held_out = lengths[is_held_out]
+    train = lengths[~is_held_out]
+    require_both_parts(len(train), len(held_out), whose=texts.whose)
+    return [(len(train), int(train.sum())), (len(held_out), int(held_out.sum()))]
+
+
+def _joined(arrays: list[npt.NDArray[Any]], dtype: Any) -> npt.NDArray[Any]:
+    return np.concatenate([np.empty(0, dtype=dtype), *arrays])
+
+
+def _recorded(folder: Path) -> list[tuple[int, int]] | None:
+    """Return the sizes that `_measure` would return, from a corpus that is packed already; None if there is none."""
     try:
-        for part in (folder / "train", folder / "held_out"):
-            meta = json.loads((part / "meta.json").read_text())
-            sizes = [(part / name).stat().st_size for name in ("tokens.bin", "starts.bin")]
-            if sizes != [meta["num_tokens"] * np.dtype(meta["dtype"]).itemsize, meta["num_documents"] * 8]:
-                return False
-    except (OSError, ValueError, LookupError, TypeError):
-        return False
-    return True
+        sizes = read_manifest(folder)["record"]["sizes"]
+        return [(int(documents), int(tokens)) for documents, tokens in (sizes[part] for part in PARTS)]
+    except (Damaged, OSError, LookupError, TypeError, ValueError):
+        return None
 
 
-def _pack_corpus(
-    read: Callable[[], Iterator[str]],
-    read_held_out: Callable[[], Iterator[str]] | None,
-    tokenizer: Any,
-    folder: Path,
-    *,
-    whose: str,
-) -> None:
+def _make_whole(texts: _Texts, tokenizer: Any, folder: Path) -> None:
+    """Pack a corpus unless it is there and intact; what is damaged is set aside."""
+    if folder.is_dir():
+        damage = damage_of(folder)
+        if damage is None:
+            return  # another process packed it meanwhile
+        set_aside(folder)
+        warnings.warn(
+            f"damaged: packed {texts.whose}: {damage}; it is set aside and packed again", Notice, stacklevel=3
+        )
+    _pack_corpus(texts, tokenizer, folder)
+
+
+def _pack_corpus(texts: _Texts, tokenizer: Any, folder: Path) -> None:
     """Pack both parts of a corpus into `folder`, which appears whole or not at all."""
-    temporary = folder.with_name(f".{folder.name}.{uuid.uuid4().hex}")
-    try:
-        if read_held_out:
-            num_train, num_held_out = _pack_declared(read(), read_held_out(), tokenizer, temporary)
-        else:
-            fraction = HELD_OUT_FRACTION
-            num_train, num_held_out, smallest = _pack_by_hash(read(), int(fraction * 2**64), tokenizer, temporary)
-            while _num_tokens(temporary / "held_out") < ENOUGH_HELD_OUT_TOKENS and fraction < MOST_HELD_OUT_FRACTION:
-                fraction = min(2 * fraction, MOST_HELD_OUT_FRACTION)
-                num_train, num_held_out, smallest = _pack_by_hash(read(), int(fraction * 2**64), tokenizer, temporary)
-            if num_held_out == 0:  # few documents: hold out the one with the smallest hash
-                num_train, num_held_out, _ = _pack_by_hash(read(), smallest + 1, tokenizer, temporary)
-        if num_train == 0 or num_held_out == 0:
-            raise BadData(
-                f"{whose}: {num_train} documents to train on and {num_held_out} held out; wanted at least one of each "
-                "that differ: add text, declare a held_out source, or choose smaller documents"
-            )
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with whole_folder(folder) as scratch:
+        places = [scratch / part for part in PARTS]
+        with TokenWriter(places[0], tokenizer) as train, TokenWriter(places[1], tokenizer) as held_out:
+            if texts.declared:
+                _pack_declared(texts, train, held_out)
+            else:
+                _pack_chosen(texts, scratch / "all", tokenizer, train, held_out)
+        require_both_parts(train.num_documents, held_out.num_documents, whose=texts.whose)
+        sizes = {
+            part: (each.num_documents, each.num_tokens) for part, each in zip(PARTS, (train, held_out), strict=True)
+        }
+        write_manifest(scratch, {"stream": texts.stream, "domain": texts.name, "sizes": sizes})
 
 
-def _pack_declared(texts: Iterable[str], held_out: Iterable[str], tokenizer: Any, folder: Path) -> tuple[int, int]:
-    """Pack declared held-out text and the training text without it; return the numbers of documents."""
-    reserved: set[int] = set()
-    with _Writer(folder / "held_out", tokenizer) as kept:
-        for text in held_out:
-            reserved.add(_content_hash(text))
-            kept.add(text)
-    with _Writer(folder / "train", tokenizer) as train:
-        for text in texts:
-            if _content_hash(text) not in reserved:
-                train.add(text)
-    return train.num_documents, kept.num_documents
+def _pack_declared(texts: _Texts, train: TokenWriter, held_out: TokenWriter) -> None:
+    """Pack declared held-out text, and the training text without it."""
+    reserved = []
+    for batch in texts.encode_declared():
+        reserved.append(batch.hashes)
+        held_out.add(batch.tokens, batch.lengths)
+    hashes = np.unique(_joined(reserved, np.uint64))
+    for batch in texts.encode():
+        _add(batch.tokens, batch.lengths, ~np.isin(batch.hashes, hashes), train)
 
 
-def _pack_by_hash(texts: Iterable[str], threshold: int, tokenizer: Any, folder: Path) -> tuple[int, int, int]:
-    """Hold out the documents whose hash is below `threshold`; return the numbers of documents and the smallest hash."""
-    smallest = 2**64
-    with _Writer(folder / "train", tokenizer) as train, _Writer(folder / "held_out", tokenizer) as kept:
-        for text in texts:
-            content = _content_hash(text)
-            smallest = min(smallest, content)
-            (kept if content < threshold else train).add(text)
-    return train.num_documents, kept.num_documents, smallest
+def _pack_chosen(texts: _Texts, folder: Path, tokenizer: Any, train: TokenWriter, held_out: TokenWriter) -> None:
+    """Pack a text by way of a file of all of it: which documents are held out is known when all are counted."""
+    hashes, lengths = [], []
+    with TokenWriter(folder, tokenizer) as everything:
+        for batch in texts.encode():
+            hashes.append(batch.hashes)
+            lengths.append(batch.lengths)
+            everything.add(batch.tokens, batch.lengths)
+    if everything.num_documents == 0:
+        require_both_parts(0, 0, whose=texts.whose)
+    sizes = _joined(lengths, np.int64)
+    is_held_out = choose_held_out(_joined(hashes, np.uint64), sizes, in_tokens=texts.in_tokens, whose=texts.whose)
+    tokens, ends = TokenFile(folder).tokens, np.cumsum(sizes)
+    for first in range(0, len(sizes), _CHUNK):
+        here = slice(first, first + _CHUNK)
+        row = tokens[ends[first] - sizes[first] : ends[here][-1]]
+        _add(row, sizes[here], is_held_out[here], held_out)
+        _add(row, sizes[here], ~is_held_out[here], train)
+    shutil.rmtree(folder)
 
 
-def _num_tokens(folder: Path) -> int:
-    return int(json.loads((folder / "meta.json").read_text())["num_tokens"])
-
-
-def _content_hash(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")
+def _add(tokens: npt.NDArray[Any], lengths: Rows, is_wanted: Flags, writer: TokenWriter) -> None:
+    """Append the wanted ones of documents that stand in a row."""
+    writer.add(tokens[np.repeat(is_wanted, lengths)], lengths[is_wanted])

@@ -1,6 +1,6 @@
 """Words and lexicons of the synthetic language: who has which class where.
 
-Legend: C classes, W words per class, A anchors per class, N domains. `ctbench.data.language` defines the language.
+Legend: C classes, W words per class, A anchors per class, N domains. `ctbench.data.synthetic.language` defines the language.
 """
 
 from __future__ import annotations

@@ -41,8 +41,8 @@ from typing import Literal
 
 import numpy as np
 
-from ctbench.data.lexicon import Ids, Kind, World, make_world, pick, shuffle_rows
 from ctbench.data.settings import Language
+from ctbench.data.synthetic.lexicon import Ids, Kind, World, make_world, pick, shuffle_rows
 from ctbench.errors import UnknownName
 from ctbench.randomness import make_generator
 
@@ -65,7 +65,7 @@ _CHUNK = 1000
 def domain_names(language: Language, kind: Kind) -> tuple[str, ...]:
     """Return the names of the domains or periods.
 
-    Example:
+    Examples:
         >>> domain_names(Language(num_domains=2), "temporal")
         ('period-1', 'period-2')
     """

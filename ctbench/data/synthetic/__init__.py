@@ -1,0 +1,1 @@
+"""The synthetic language of the embedded streams."""
