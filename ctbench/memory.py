@@ -1,4 +1,4 @@
-"""What a method keeps between steps: plain trees, their size, and a reservoir of token blocks.
+"""What a method keeps between steps: plain trees, their size, a reservoir of token blocks, and replay from it.
 
 A tree is a dict of strings to tensors, numbers, strings, booleans, None, lists and further trees. It is stored as
 JSON beside a safetensors file, so nothing is ever unpickled.
@@ -7,13 +7,17 @@ JSON beside a safetensors file, so nothing is ever unpickled.
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ctbench.errors import BadPlugin
+
+if TYPE_CHECKING:
+    from ctbench.backbone import Batch
+    from ctbench.stage import Stage
 
 Tree = dict[str, Any]
 
@@ -121,3 +125,40 @@ class Reservoir:
             raise ValueError("an empty reservoir cannot be drawn from")
         rows = torch.from_numpy(generator.integers(0, len(self), size=count))
         return {name: values[rows] for name, values in self.tree["columns"].items()}
+
+
+def num_replayed(fraction: float, num_rows: int) -> int:
+    """Return how many of a batch's rows are replayed, one at least unless the share `fraction` is 0.
+
+    Examples:
+        >>> num_replayed(0.25, 8), num_replayed(0.01, 8), num_replayed(0.0, 8)
+        (2, 1, 0)
+    """
+    return max(1, round(fraction * num_rows)) if fraction else 0
+
+
+def mix_past(stage: Stage, batch: Batch, *, fraction: float, capacity: int) -> Batch:
+    """Return a batch with its last rows drawn from the reservoir of past text; the batch itself while that is empty.
+
+    Args:
+        stage: its memory is the reservoir.
+        batch: of the stage's own text.
+        fraction: share of the rows that are replayed, in [0, 1].
+        capacity: blocks kept at most.
+    """
+    memory, count = Reservoir(stage.memory, capacity=capacity), num_replayed(fraction, len(batch.input_ids))
+    if not (count and len(memory)):
+        return batch
+    return stage.mix(batch, memory.draw(count, stage.generator("replay"))["blocks"])
+
+
+def keep_past(stage: Stage, *, fraction: float, capacity: int) -> None:
+    """Offer the reservoir what a stage was trained on, at its end; nothing if the share `fraction` is 0."""
+    count, num_rows = num_replayed(fraction, stage.recipe.batch), stage.recipe.batch
+    if not count:
+        return
+    memory = Reservoir(stage.memory, capacity=capacity)
+    # Rows that no replayed ones took the place of, and as many of the first stage, where none did.
+    kept = num_rows - (count if len(memory) or count < num_rows else 0)
+    for step in range(stage.num_steps):
+        memory.offer(stage.generator("reservoir"), blocks=stage.blocks_of(step)[:kept].int())

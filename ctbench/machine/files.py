@@ -1,0 +1,122 @@
+"""Files and folders that appear whole or not at all, also when the process is killed or the power fails.
+
+Everything is written beside its place under a hidden name, flushed to the disk, and renamed; the rename is atomic on the
+file systems that ctbench runs on, shared ones included. A crash leaves at most a hidden sibling, which `is_scratch` knows.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+SCRATCH: Final = ".partial"
+"""Ending of everything that is not whole yet."""
+
+
+def write_whole(path: Path, data: str | bytes, *, replace: bool = True) -> bool:
+    """Write a file in one step; the folder must exist.
+
+    Args:
+        path: the file.
+        data: its content; text is written as UTF-8.
+        replace: whether a file that is there is replaced.
+
+    Returns:
+        Whether the file was written; False if `replace` is false and a file is there.
+
+    Raises:
+        OSError: the file cannot be written; what was there before is untouched.
+    """
+    scratch = scratch_beside(path)
+    try:
+        with scratch.open("xb") as file:
+            file.write(data.encode("utf-8") if isinstance(data, str) else data)
+            file.flush()
+            os.fsync(file.fileno())
+        if not replace:
+            return _rename_new(scratch, path)
+        scratch.replace(path)
+        flush_folder(path.parent)
+        return True
+    except OSError as error:
+        if error.filename is None:
+            error.filename = str(path)  # a full disk does not say where
+        raise
+    finally:
+        with contextlib.suppress(OSError):  # a file system that became read-only keeps it
+            scratch.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Yield a scratch folder that becomes `path` when the block ends without an error; an older folder is replaced.
+
+    Raises:
+        OSError: the folder cannot be written; what was there before is untouched.
+    """
+    scratch = scratch_beside(path)
+    scratch.mkdir(parents=True)
+    try:
+        yield scratch
+        flush_tree(scratch)
+        old = scratch_beside(path)
+        with contextlib.suppress(FileNotFoundError):
+            path.rename(old)
+        try:
+            scratch.rename(path)
+        except OSError:
+            if old.exists():
+                old.rename(path)
+            raise
+        flush_folder(path.parent)
+        shutil.rmtree(old, ignore_errors=True)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def scratch_beside(path: Path) -> Path:
+    """Return a hidden, unused name in the folder of `path`, of bounded length."""
+    return path.with_name(f".{path.name[:100]}.{os.getpid()}-{uuid.uuid4().hex[:12]}{SCRATCH}")
+
+
+def is_scratch(path: Path) -> bool:
+    """Return whether a file or folder is what a write leaves if it is interrupted."""
+    return path.name.startswith(".") and path.name.endswith(SCRATCH)
+
+
+def flush_tree(folder: Path) -> None:
+    """Flush every file below a folder, and the folders, to the disk."""
+    for place, _, names in os.walk(folder):
+        for name in names:
+            with (Path(place) / name).open("rb") as file:
+                os.fsync(file.fileno())
+        flush_folder(Path(place))
+
+
+def flush_folder(folder: Path) -> None:
+    """Flush a folder's list of names to the disk, where the file system can."""
+    with contextlib.suppress(OSError):
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def _rename_new(scratch: Path, path: Path) -> bool:
+    """Give `scratch` the name `path` unless that is taken; without hard links two writers may race for it."""
+    try:
+        path.hardlink_to(scratch)
+    except FileExistsError:
+        return False
+    except OSError:  # a file system without hard links
+        if path.exists():
+            return False
+        scratch.replace(path)
+    flush_folder(path.parent)
+    return True
