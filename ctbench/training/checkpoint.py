@@ -1,0 +1,94 @@
+"""Stage checkpoints: all that a half-finished stage needs to resume, bit for bit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+from ctbench.machine.device import Stopwatch
+from ctbench.memory import Tree
+from ctbench.training.flops import FlopMeter
+from ctbench.training.optimizer import load_optimizer_state, optimizer_state
+
+if TYPE_CHECKING:
+    from ctbench.training.pretrain import StageLoop
+
+
+@dataclass(kw_only=True)
+class StageCheckpoint:
+    """The state of a stage after `step` updates.
+
+    Generators are not part of it: they are made anew from (seed, domains, purpose, step).
+
+    Attributes:
+        step: number of updates made.
+        weights: of the LM, added modules included.
+        optimizer: moments and step counts by "KEY/NAME OF THE PARAMETER".
+        memory: the method's memory.
+        log: the logged losses so far.
+        window: terms of the updates since the last logged point, by number of the update.
+        notes: the method's notes so far.
+        num_extra: blocks given out by `Stage.text` and `Stage.sample`.
+        forward_tokens: tokens that went forward through an LM so far.
+        flops: what was counted of floating-point operations so far, from `FlopMeter.state`.
+        has_teacher: whether the method has asked for the teacher.
+        probes: what the probes have measured so far.
+        seconds: wall time so far; `cpu_seconds`: time of the cores.
+    """
+
+    step: int = 0
+    weights: dict[str, Tensor] = field(default_factory=dict)
+    optimizer: dict[str, Tensor] = field(default_factory=dict)
+    memory: Tree = field(default_factory=dict)
+    log: dict[str, list[float]] = field(default_factory=dict)
+    window: dict[str, dict[str, float]] = field(default_factory=dict)
+    notes: dict[str, float] = field(default_factory=dict)
+    num_extra: int = 0
+    forward_tokens: int = 0
+    flops: dict[str, float] = field(default_factory=dict)
+    has_teacher: bool = False
+    probes: dict[str, list[float]] = field(default_factory=dict)
+    seconds: float = 0.0
+    cpu_seconds: float = 0.0
+
+
+def capture(loop: StageLoop, step: int) -> StageCheckpoint:
+    """Return the checkpoint of a stage after `step` updates."""
+    stage = loop.stage
+    return StageCheckpoint(
+        step=step,
+        weights=stage.backbone.state(),
+        optimizer=optimizer_state(loop.optimizer, loop.trained),
+        memory=stage.memory,
+        log=loop.log.columns,
+        window=loop.log.window,
+        notes=stage.notes,
+        num_extra=stage.num_extra,
+        forward_tokens=loop.forward_tokens,
+        flops=loop.flops.state,
+        has_teacher=stage.has_teacher,
+        probes=loop.probes.columns,
+        seconds=loop.watch.seconds,
+        cpu_seconds=loop.watch.cpu_seconds,
+    )
+
+
+def restore(loop: StageLoop, checkpoint: StageCheckpoint) -> None:
+    """Set a stage to the state of a checkpoint."""
+    stage = loop.stage
+    if checkpoint.has_teacher:
+        assert stage.teacher is not None
+    stage.backbone.load_state(checkpoint.weights)
+    load_optimizer_state(loop.optimizer, loop.trained, checkpoint.optimizer)
+    stage.memory.clear()
+    stage.memory.update(checkpoint.memory)
+    stage.notes = dict(checkpoint.notes)
+    stage.num_extra = checkpoint.num_extra
+    loop.log.columns = {name: list(values) for name, values in checkpoint.log.items()}
+    loop.probes.columns = {name: list(values) for name, values in checkpoint.probes.items()}
+    loop.log.restore_window(checkpoint.window, stage.device)
+    loop.earlier_forward_tokens = checkpoint.forward_tokens
+    loop.flops = FlopMeter(checkpoint.flops)
+    loop.watch = Stopwatch(seconds=checkpoint.seconds, cpu_seconds=checkpoint.cpu_seconds)

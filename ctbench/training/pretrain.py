@@ -1,0 +1,273 @@
+"""The pre-training loop: one stage of one method, with the same optimiser, schedule and budget for all methods."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ctbench.backbone import Backbone
+from ctbench.errors import BadPlugin, RunFailed
+from ctbench.kernels.compiled import compile_layers, compiled_step, release_compiled
+from ctbench.machine.allocator import return_freed_memory
+from ctbench.machine.device import Stopwatch, autocast, isolated, peak_memory_bytes, reset_peak_memory
+from ctbench.machine.interrupts import deferring
+from ctbench.memory import num_bytes
+from ctbench.method import Method
+from ctbench.stage import Stage, StageInputs
+from ctbench.training.checkpoint import StageCheckpoint, capture, restore
+from ctbench.training.effects import gradient_notes, looks
+from ctbench.training.flops import FlopMeter, counted
+from ctbench.training.log import LOG_EVERY, LossLog, TrainingRecord
+from ctbench.training.optimizer import load_optimizer_state, make_optimizer
+from ctbench.training.probes import Probes
+from ctbench.training.schedules import START, Place, learning_rate
+
+Report = Callable[[int, int, float], None]
+"""Called with (step, num_steps, loss) at every logged point."""
+Tell = Callable[[int, int], None]
+"""Called with (step, num_steps)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoopHooks:
+    """What the loop calls, and when it stops.
+
+    Args:
+        report: called with (step, num_steps, loss) at logged points.
+        save: called with a checkpoint, at logged points and when an interrupt stops the loop; None saves none.
+        save_seconds: wall time between two checkpoints; 0 saves one at every logged point.
+        resuming: called with (step, num_steps) if the loop resumes from a checkpoint.
+        saved: called with (step, num_steps) after the checkpoint of an interrupted loop was saved.
+        max_loss: a stage whose loss, mean of a logged point, is above it fails; None has no limit.
+    """
+
+    report: Report | None = None
+    save: Callable[[StageCheckpoint], None] | None = None
+    save_seconds: float = 60.0
+    resuming: Tell | None = None
+    saved: Tell | None = None
+    max_loss: float | None = None
+
+
+class StageLoop:
+    """Runs the updates of one stage.
+
+    Args:
+        method: decides the loss and may edit gradients, weights and memory.
+        inputs: the LM, its memory, the stage's text, recipe and seed.
+        place: where the stage lies in its run.
+        stop: number of updates after which a trunk ends; None for the whole stage.
+        carried: the optimiser's state of the stage before, from `optimizer_state`; None begins without.
+        probes: what to measure on the way; None for nothing.
+
+    Attributes:
+        branching: of a trunk that has ended, the state before `Method.end`, from which its branch goes on.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        inputs: StageInputs,
+        *,
+        place: Place = START,
+        stop: int | None = None,
+        carried: Mapping[str, Tensor] | None = None,
+        probes: Probes | None = None,
+    ) -> None:
+        self.method = method
+        self.place = place
+        self.stop = inputs.num_steps if stop is None else stop
+        self.branching: StageCheckpoint | None = None
+        self.probes = Probes() if probes is None else probes
+        self.recipe = inputs.recipe
+        self.stage = Stage(inputs)
+        for part in _backbones(inputs.backbone):
+            part.forward_tokens = 0
+        self.trained = dict(inputs.backbone.trainable())
+        self.optimizer = make_optimizer(self.trained.values(), lr=self.recipe.lr, weight_decay=self.recipe.weight_decay)
+        load_optimizer_state(self.optimizer, self.trained, carried or {})
+        self.log = LossLog()
+        self.watch = Stopwatch()
+        self.earlier_forward_tokens = 0
+        self.flops = FlopMeter()
+        self._is_compiled = self.recipe.compiled and compile_layers(inputs.backbone.layers, self.stage.device)
+        self._looks = frozenset() if self._is_compiled else looks(inputs.num_steps)
+        self._counted = frozenset() if self._is_compiled else counted(inputs.num_steps)
+
+    @property
+    def forward_tokens(self) -> int:
+        """Tokens that went forward through an LM so far, before an interruption too."""
+        teacher = self.stage.teacher.forward_tokens if self.stage.has_teacher else 0
+        parts = _backbones(self.stage.backbone)
+        return self.earlier_forward_tokens + sum(part.forward_tokens for part in parts) + teacher
+
+    def run(self, hooks: LoopHooks | None = None, *, checkpoint: StageCheckpoint | None = None) -> TrainingRecord:
+        """Train from the beginning, or from a checkpoint, to the end of the stage.
+
+        Args:
+            hooks: what to call at logged points.
+            checkpoint: where an interrupted run stopped.
+
+        Raises:
+            RunFailed: the loss is NaN, infinite or above its limit.
+            Interrupted: the process was asked to stop; a checkpoint was saved.
+        """
+        hooks = hooks or LoopHooks()
+        stage = self.stage
+        return_freed_memory()
+        self.watch = Stopwatch()
+        reset_peak_memory()
+        with isolated(threads=self.recipe.threads), self._releasing():
+            if checkpoint is None:
+                with self._counting_whole():
+                    stage.prepare()
+                    self.method.begin(stage)
+                self._forget_moments()
+            else:
+                restore(self, checkpoint)
+                if hooks.resuming is not None:
+                    hooks.resuming(checkpoint.step, stage.num_steps)
+            self._updates(0 if checkpoint is None else checkpoint.step, hooks)
+            self._end()
+        return self._record()
+
+    def _end(self) -> None:
+        """Close the stage, or its trunk, which is then a stage of fewer updates; its branch pays for the trunk's end."""
+        stage = self.stage
+        is_trunk = self.stop < stage.num_steps
+        if is_trunk:
+            self.branching = copy.deepcopy(capture(self, self.stop))
+            stage.num_steps = self.stop
+        stage.finish()
+        self.optimizer.zero_grad(set_to_none=True)
+        with self._counting_whole():
+            self.method.end(stage)
+        self._check_weights()
+        if self.branching is not None:
+            self.branching.forward_tokens, self.branching.flops = self.forward_tokens, self.flops.state
+            self.branching.seconds, self.branching.cpu_seconds = self.watch.seconds, self.watch.cpu_seconds
+
+    def _check_weights(self) -> None:
+        """Refuse weights that are NaN or infinite: the losses are those before the last update."""
+        broken = [name for name, parameter in self.trained.items() if not bool(parameter.isfinite().all())]
+        if broken:
+            raise RunFailed(
+                f"training diverged in the last updates: {len(broken)} weights are not finite, the first is {broken[0]}; "
+                "lower pretrain.lr, raise pretrain.warmup_fraction or lower pretrain.clip; nothing of this stage is kept"
+            )
+
+    def _updates(self, first: int, hooks: LoopHooks) -> None:
+        stage, saved = self.stage, time.perf_counter()
+        stage.backbone.train()
+        with deferring() as interrupt:
+            if not first:
+                self.probes.look(0)
+            for step in range(first, self.stop):
+                self._update(step)
+                self.probes.look(step + 1)
+                is_last = step + 1 == self.stop
+                is_logged = is_last or (step + 1) % LOG_EVERY == 0
+                if is_logged:
+                    means = self.log.flush(step + 1, max_loss=hooks.max_loss)
+                    if hooks.report is not None:
+                        hooks.report(step + 1, stage.num_steps, means["loss"])
+                if interrupt.is_requested:
+                    self._save_interrupted(step + 1, hooks)
+                    raise interrupt.error()
+                is_due = is_logged and not is_last and time.perf_counter() - saved >= hooks.save_seconds
+                if hooks.save is not None and is_due:
+                    hooks.save(capture(self, step + 1))
+                    saved = time.perf_counter()
+
+    def _save_interrupted(self, step: int, hooks: LoopHooks) -> None:
+        if hooks.save is None:
+            return
+        hooks.save(capture(self, step))
+        if hooks.saved is not None:
+            hooks.saved(step, self.stage.num_steps)
+
+    def _counting_whole(self) -> AbstractContextManager[None]:
+        return nullcontext() if self._is_compiled else self.flops.counting()
+
+    @contextmanager
+    def _releasing(self) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            if self._is_compiled:
+                release_compiled()
+
+    def _update(self, step: int) -> None:
+        stage, recipe = self.stage, self.recipe
+        batch = stage.start_step(step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(recipe, step, stage.num_steps, self.place)
+        is_counted = step in self._counted
+        with compiled_step() if self._is_compiled else nullcontext():
+            with self.flops.sampling(is_counted=is_counted, size=1), autocast(recipe.precision, stage.device):
+                terms = _checked(self.method, self.method.loss(stage, batch))
+            if step in self._looks:
+                stage.note(**gradient_notes(terms, self.trained.values(), stage.notes))
+            total = sum(terms.values(), start=torch.zeros((), device=stage.device))
+            with self.flops.sampling(is_counted=is_counted):
+                total.backward()  # type: ignore[no-untyped-call]  # untyped upstream
+        with self.flops.sampling(is_counted=is_counted):
+            self.method.after_backward(stage)
+        norm = torch.nn.utils.clip_grad_norm_(self.trained.values(), recipe.clip) if recipe.clip > 0 else None
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        with self.flops.sampling(is_counted=is_counted):
+            self.method.after_step(stage)
+        self._forget_moments()
+        self.log.add(step, {"loss": total} | terms, gradient_norm=norm)
+
+    def _forget_moments(self) -> None:
+        """Let the optimiser begin anew if the method has asked for it."""
+        if self.stage.take_forget_request():
+            self.optimizer.state.clear()
+
+    def _record(self) -> TrainingRecord:
+        stage = self.stage
+        return TrainingRecord(
+            domains=stage.domains,
+            steps=self.log.steps,
+            losses=self.log.losses,
+            notes={name: value if math.isfinite(value) else None for name, value in stage.notes.items()},
+            tokens=stage.num_steps * self.recipe.batch * self.recipe.length,
+            forward_tokens=self.forward_tokens,
+            flops=None if math.isnan(self.flops.total) else self.flops.total,
+            seconds=self.watch.seconds,
+            cpu_seconds=self.watch.cpu_seconds,
+            peak_memory_bytes=peak_memory_bytes(),
+            trained_parameters=sum(parameter.numel() for parameter in self.trained.values()),
+            stored_bytes=num_bytes(stage.memory),
+            probe_steps=self.probes.seen,
+            probes=self.probes.losses,
+        )
+
+
+def _backbones(backbone: Backbone) -> list[Backbone]:
+    """Return the LM in training and any other that a method put into it; the passes of all count as cost."""
+    return [part for part in backbone.modules() if isinstance(part, Backbone)]
+
+
+def _checked(method: Method, terms: Any) -> dict[str, Tensor]:
+    """Return the terms of a loss, or raise what is wrong with them in the words of the interface."""
+    wanted = f"{type(method).__name__}.loss must return a dict of scalar tensors by name, such as {{'lm': output.loss}}"
+    if not isinstance(terms, Mapping):
+        raise BadPlugin(f"{wanted}; it returned a {type(terms).__name__}")
+    for name, term in terms.items():
+        if not isinstance(term, Tensor) or term.numel() != 1:
+            found = f"a tensor of shape {list(term.shape)}" if isinstance(term, Tensor) else f"a {type(term).__name__}"
+            raise BadPlugin(f"{wanted}; '{name}' is {found}")
+    if not any(term.requires_grad for term in terms.values()):
+        raise BadPlugin(f"{wanted}; {'no term depends on a weight that trains' if terms else 'it returned no term'}")
+    return dict(terms)
