@@ -1,0 +1,288 @@
+"""From the inputs of a job to the graph of one seed: which nodes there are, and where each lies in the matrix."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+
+from ctbench.data.schema import GENERAL
+from ctbench.data.stream import Stream
+from ctbench.engine.budget import stage_place, stage_steps, steps_by_tokens
+from ctbench.engine.identity import (
+    CellIdentity,
+    Identity,
+    LossIdentity,
+    MeasuredLM,
+    MethodIdentity,
+    Probed,
+    StageIdentity,
+)
+from ctbench.engine.inputs import Inputs, text_digest
+from ctbench.engine.node import Lookup, Node, digest, in_order, plain
+from ctbench.errors import BadConfig
+from ctbench.plans import BASE, Plan
+from ctbench.plugins.source import source_digest
+from ctbench.randomness import seed_from
+from ctbench.training.schedules import trunk_steps
+
+NOBODY = MethodIdentity(name="", version=1, digest="", settings={})
+"""The method of the control, which trains on general text as `naive` would."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunGraph:
+    """One seed of a job as nodes.
+
+    Attributes:
+        inputs: the job with what was read for it.
+        seed: the run's seed.
+        plan: the method's plan, or that of the control.
+        stages: the plan's stages in order; under a schedule with trunks, their branches.
+        general: held-out losses of general text by source; empty without general text.
+        trunks: what later stages go on from where it is not the stage itself.
+        losses: held-out LM losses by source (stage number, `BASE`).
+        cells: cells by (source, domain, fine-tuning seed); rows share them.
+        control: the graph of the control, whose plan has one stage on general text; None if it was not asked for.
+        label: what tells the run from the others of its study; empty if it is the only one.
+    """
+
+    inputs: Inputs
+    seed: int
+    plan: Plan
+    stages: tuple[Node, ...]
+    losses: Mapping[int, Node]
+    cells: Mapping[tuple[int, str, int], Node]
+    trunks: tuple[Node, ...] = ()
+    general: Mapping[int, Node] = field(default_factory=dict)
+    control: RunGraph | None = None
+    label: str = ""
+
+    @property
+    def stream(self) -> Stream:
+        """The stream, its domains in the order of the run."""
+        return self.inputs.stream
+
+    @property
+    def base(self) -> Node | None:
+        """Node of the untouched LM; None for a given checkpoint and a shipped base."""
+        return self.inputs.base
+
+    @cached_property
+    def nodes(self) -> list[Node]:
+        """Every node whose record the result needs."""
+        added = [*self.general.values(), *(self.control.general.values() if self.control else ())]
+        return [*self.key_nodes, *added]
+
+    @property
+    def key_nodes(self) -> list[Node]:
+        """The nodes that name the result; retention came later and does not, so that results keep their names."""
+        first = [*(in_order([self.base]) if self.base else []), *self.trunks]
+        own = [*first, *self.stages, *self.losses.values(), *self.cells.values()]
+        return own + (self.control.key_nodes if self.control else [])
+
+    @cached_property
+    def key(self) -> str:
+        """The key of the result: a digest of the nodes, the method and what is read off them."""
+        stream = self.inputs.stream
+        return digest(
+            {
+                "nodes": sorted({node.key for node in self.key_nodes}),
+                "method": self.inputs.plugin.name,
+                "stream": stream.name,
+                "metrics": {domain.name: domain.task.metric for domain in stream.domains},
+                "plan": dataclasses.asdict(self.plan),
+                **({"protocol": "equal compute"} if stream.recipe.pretrain.equal_compute else {}),
+            }
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labels:
+    """What the titles of nodes begin with: `run` tells runs apart, `base` what all methods and seeds of them share, row 0."""
+
+    run: str = ""
+    base: str = ""
+
+
+ALONE = Labels()
+
+
+def expand(inputs: Inputs, seed: int, labels: Labels = ALONE) -> RunGraph:
+    """Return the graph of a run.
+
+    Args:
+        inputs: of the job.
+        seed: the run's seed.
+        labels: what the titles of the nodes begin with.
+
+    Raises:
+        BadConfig: the job asks for a control and the stream has no general text.
+    """
+    method = MethodIdentity(
+        name=inputs.plugin.name,
+        version=type(inputs.method).version,
+        digest=source_digest(inputs.plugin),
+        settings=inputs.method.settings(),
+    )
+    place = inputs.plugin.name if inputs.plugin.registered else str(inputs.plugin.path)
+    lookup = dataclasses.replace(inputs.lookup, method=place)
+    run = _Expansion(
+        inputs=inputs,
+        plan=inputs.plan,
+        steps=stage_steps(inputs),
+        method=method,
+        lookup=lookup,
+        seed=seed,
+        labels=labels,
+    )
+    control = _control(inputs, seed, labels) if inputs.job.control else None
+    return dataclasses.replace(run.graph(), control=control, label=labels.run)
+
+
+def _control(inputs: Inputs, seed: int, labels: Labels) -> RunGraph:
+    if inputs.stream.general is None:
+        raise BadConfig(f"stream {inputs.stream.name} has no general text (key `general`), which --control trains on")
+    count = len(inputs.stream.names)
+    plan = Plan(stages=((GENERAL,),), parents=(BASE,), cells=((BASE,) * count, (1,) * count))
+    # A seed of its own: the base drew from the same text under `BASE_SEED`, which seed 0 would draw from again.
+    own = seed_from(seed, [GENERAL], "control")
+    labels = dataclasses.replace(labels, run=f"control, {labels.run}" if labels.run else "control")
+    steps = (steps_by_tokens(inputs.stream, (GENERAL,)),)
+    expansion = _Expansion(
+        inputs=inputs, plan=plan, steps=steps, method=NOBODY, lookup=inputs.lookup, seed=own, labels=labels
+    )
+    return expansion.graph()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Expansion:
+    """Makes the nodes of one plan under one seed."""
+
+    inputs: Inputs
+    plan: Plan
+    steps: tuple[int, ...]
+    method: MethodIdentity
+    lookup: Lookup
+    seed: int
+    labels: Labels
+
+    def graph(self) -> RunGraph:
+        inputs, plan, names = self.inputs, self.plan, self.inputs.stream.names
+        stages: list[Node] = []
+        trunks: list[Node] = []  # what a next stage goes on from: the stage itself unless the schedule branches
+        for number, parent in enumerate(plan.parents, start=1):
+            trunk, row = self._stage(number, trunks[parent - 1] if parent else inputs.base)
+            trunks.append(trunk)
+            stages.append(row)
+        wanted = {
+            (source, name) for row in plan.cells for source, name in zip(row, names, strict=True) if source is not None
+        }
+        sources = sorted({source for source, _ in wanted})
+        return RunGraph(
+            inputs=inputs,
+            seed=self.seed,
+            plan=plan,
+            stages=tuple(stages),
+            general={
+                source: self._loss(source, stages, (GENERAL,))
+                for source in (sources if inputs.stream.general is not None else ())
+            },
+            trunks=tuple(trunk for trunk, row in zip(trunks, stages, strict=True) if trunk is not row),
+            losses={source: self._loss(source, stages, tuple(sorted(names))) for source in sources},
+            cells={
+                (source, name, finetune_seed): self._cell(source, name, finetune_seed, stages)
+                for source, name in sorted(wanted)
+                for finetune_seed in inputs.stream.recipe.finetune.seeds_of(is_base=source == BASE)
+            },
+        )
+
+    def _stage(self, number: int, parent: Node | None) -> tuple[Node, Node]:
+        """Return the node that a next stage goes on from, and the node of the row; most schedules have one for both."""
+        stream, domains = self.inputs.stream, self.plan.stages[number - 1]
+        recipe = stream.recipe.pretrain
+        num_steps = self.steps[number - 1]
+        identity = StageIdentity(
+            backbone=None if parent else self.inputs.backbone,
+            names=stream.names,
+            method=self.method,
+            domains=domains,
+            text=tuple(self.inputs.text.get(name) or text_digest(stream, name) for name in domains),
+            recipe=plain(recipe, without=("tokens", "held_out_tokens", "compiled", "equal_compute")),
+            num_steps=num_steps,
+            arithmetic=self.inputs.arithmetic["pretrain"],
+            seed=self.seed,
+            build_seed=self.seed,
+            place=stage_place(stream, self.plan, self.steps, number),
+            probed=self._probed(number) if recipe.probes else None,
+            general=None if self.method is NOBODY else self.inputs.general_text,
+        )
+        parents, title = (parent,) if parent else (), f"stage {number} ({', '.join(domains)})"
+        length = trunk_steps(recipe, num_steps)
+        if length == num_steps:
+            node = self._node(identity, parents, recipe.threads, title=title)
+            return node, node
+        of_trunk, of_branch = (dataclasses.replace(identity, span=span) for span in ((0, length), (length, num_steps)))
+        trunk = self._node(of_trunk, parents, recipe.threads, title=f"trunk of {title}")
+        return trunk, self._node(of_branch, (*parents, trunk), recipe.threads, title=title)
+
+    def _probed(self, number: int) -> Probed | None:
+        """Return the texts that a stage is probed on: the domains of the stages it goes on from, and general text."""
+        stream, names = self.inputs.stream, list[str]()
+        parent = self.plan.parents[number - 1]
+        while parent != BASE:
+            names = [name for name in self.plan.stages[parent - 1] if name not in names] + names
+            parent = self.plan.parents[parent - 1]
+        past = [name for name in names if name in stream.names and name not in self.plan.stages[number - 1]]
+        texts = {name: self.inputs.text[name] for name in past}
+        if stream.general is not None:
+            texts[GENERAL] = text_digest(stream, GENERAL)
+        tokens = stream.recipe.pretrain.held_out_tokens
+        return Probed(texts=texts, stage=number, held_out_tokens=tokens) if texts else None
+
+    def _loss(self, source: int, stages: list[Node], names: tuple[str, ...]) -> Node:
+        recipe, stream = self.inputs.stream.recipe.pretrain, self.inputs.stream
+        keys = ("length", "batch", "mask_fraction", "held_out_tokens", "threads")
+        identity = LossIdentity(
+            lm=self._lm(source, stages),
+            trained_on=self.plan.stages[source - 1] if source != BASE else (),
+            domains=names,
+            text=tuple(self.inputs.text.get(name) or text_digest(stream, name) for name in names),
+            recipe={key: value for key, value in plain(recipe).items() if key in keys},
+            arithmetic=dataclasses.replace(self.inputs.arithmetic["pretrain"], compiled=False),
+        )
+        what = "general LM loss" if names == (GENERAL,) else "LM loss"
+        title = f"{what} after stage {source}" if source else f"{what} of the base"
+        return self._node(identity, self._parents(source, stages), recipe.threads, title=title)
+
+    def _cell(self, source: int, name: str, finetune_seed: int, stages: list[Node]) -> Node:
+        recipe = self.inputs.stream.recipe.finetune
+        identity = CellIdentity(
+            lm=self._lm(source, stages),
+            domain=name,
+            task=self.inputs.tasks[name],
+            recipe=plain(recipe, without=("seeds", "base_seeds")),
+            arithmetic=self.inputs.arithmetic["finetune"],
+            seed=finetune_seed,
+        )
+        title = f"cell {name} in row {source}, fine-tuning seed {finetune_seed}"
+        return self._node(identity, self._parents(source, stages), recipe.threads, title=title)
+
+    def _node(self, identity: Identity, parents: tuple[Node, ...], threads: int, *, title: str) -> Node:
+        lookup = dataclasses.replace(self.lookup, threads=threads)
+        label = self.labels.run
+        if not isinstance(identity, StageIdentity) and identity.kind != "base" and identity.lm.stage == BASE:
+            lookup, label = dataclasses.replace(lookup, method=None), self.labels.base
+        title = f"{label}: {title}" if label else title
+        return Node(identity=identity, lookup=lookup, parents=parents, title=title, label=label)
+
+    def _parents(self, source: int, stages: list[Node]) -> tuple[Node, ...]:
+        node = self.inputs.base if source == BASE else stages[source - 1]
+        return (node,) if node else ()
+
+    def _lm(self, source: int, stages: list[Node]) -> MeasuredLM:
+        backbone = None if self._parents(source, stages) else self.inputs.backbone
+        if source == BASE:
+            return MeasuredLM(stage=BASE, backbone=backbone)
+        return MeasuredLM(stage=source, backbone=backbone, method=self.method, build_seed=self.seed)

@@ -1,0 +1,1 @@
+"""Who computes the nodes of a graph: this process, local worker processes, a cluster."""

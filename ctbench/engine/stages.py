@@ -1,0 +1,109 @@
+"""Computes the node of a stage: whole, its trunk or its branch."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING, Any, cast
+
+from ctbench.data.schema import GENERAL
+from ctbench.data.settings import PretrainRecipe
+from ctbench.engine.counts import UNKNOWN_SHARE, num_parameters, stored_bytes, unknown_share
+from ctbench.engine.identity import Arithmetic, StageIdentity
+from ctbench.engine.materials import state_digest
+from ctbench.engine.node import Spec
+from ctbench.engine.probing import probes_of
+from ctbench.engine.records import StoredStage, Work
+from ctbench.engine.resume import save_branching
+from ctbench.engine.tensors import save_changed, save_tensors, save_tree
+from ctbench.machine.device import device, device_name
+from ctbench.method import Method
+from ctbench.stage import StageInputs
+from ctbench.training.optimizer import optimizer_state
+from ctbench.training.pretrain import LoopHooks, StageLoop
+from ctbench.training.schedules import START
+
+if TYPE_CHECKING:
+    from ctbench.engine.compute import Executor
+
+
+def compute_stage(executor: Executor, spec: Spec, hooks: LoopHooks) -> None:
+    """Compute a stage, its trunk or its branch into the store."""
+    identity, materials, lookup = spec.identity, executor.materials, spec.lookup
+    assert isinstance(identity, StageIdentity)
+    method = materials.method(lookup, identity.method)
+    recipe = resolved(materials.stream(lookup).recipe.pretrain, identity.arithmetic)
+    parent, trunk = _sources(spec, identity)
+    backbone, memory = materials.restore(lookup, method, identity.build_seed, parent)
+    before = state_digest(backbone.state())
+    inputs = StageInputs(
+        backbone=backbone.to(device()),
+        memory=memory,
+        blocks={name: materials.blocks(lookup, name, recipe.length) for name in identity.domains},
+        recipe=recipe,
+        num_steps=identity.num_steps,
+        seed=identity.seed,
+        general=None if identity.general is None else materials.blocks(lookup, GENERAL, recipe.length),
+        load_teacher=lambda: materials.restore(lookup, method, identity.build_seed, parent)[0],
+    )
+    loop = _loop(executor, spec, method, inputs, parent)
+    start = materials.branching(lookup, trunk) if trunk else None
+    training = executor.train(loop, spec, hooks, start=start)
+    state, base = backbone.state(), materials.base(lookup)
+    after = state_digest(state)
+    record = StoredStage(
+        training=training,
+        weights_digest=after,
+        changed=after != before,
+        added_parameters=num_parameters(backbone) - num_parameters(base[0]),
+        stored_bytes=stored_bytes(backbone, base[0], loop.stage.memory),
+        work=work_of(spec),
+    )
+    with executor.writing(spec, record) as folder:
+        save_changed(folder, "weights", state, base[1])
+        save_tree(folder, "memory", loop.stage.memory)
+        if loop.branching is not None:
+            save_branching(folder, loop.branching, base[1])
+        elif recipe.carry_optimizer and trunk is None:
+            save_tensors(folder, "optimizer", optimizer_state(loop.optimizer, loop.trained))
+
+
+def _loop(executor: Executor, spec: Spec, method: Method, inputs: StageInputs, parent: str | None) -> StageLoop:
+    """Return the loop of a stage, a trunk or a branch."""
+    identity, materials = spec.identity, executor.materials
+    assert isinstance(identity, StageIdentity)
+    loop = StageLoop(
+        method,
+        inputs,
+        place=identity.place or START,
+        stop=identity.span[1] if identity.span else None,
+        carried=materials.carried(spec.lookup, parent) if inputs.recipe.carry_optimizer else None,
+        probes=probes_of(materials, spec, inputs, parent),
+    )
+    if (share := unknown_share(inputs.blocks, inputs.backbone.tokenizer)) >= UNKNOWN_SHARE:
+        loop.stage.note(unknown_share=share)
+    return loop
+
+
+def _sources(spec: Spec, identity: StageIdentity) -> tuple[str | None, str | None]:
+    """Return the keys of the LM before a stage (None: a checkpoint that was given) and of a branch's trunk."""
+    is_branch = identity.span is not None and identity.span[0] > 0
+    parents = list(spec.parents)
+    trunk = parents.pop() if is_branch else None
+    return next(iter(parents), None), trunk
+
+
+def work_of(spec: Spec) -> Work:
+    """Return on what this process computes a node."""
+    arithmetic = spec.identity.arithmetic
+    return Work(
+        model=spec.lookup.model,
+        precision=arithmetic.precision,
+        device=device().type,
+        device_name=device_name(),
+        compiled=arithmetic.compiled,
+    )
+
+
+def resolved(recipe: PretrainRecipe, arithmetic: Arithmetic) -> PretrainRecipe:
+    """Return a recipe with the arithmetic of a node."""
+    return dataclasses.replace(recipe, precision=cast("Any", arithmetic.precision), compiled=arithmetic.compiled)

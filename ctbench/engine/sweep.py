@@ -1,0 +1,180 @@
+"""Settings of several runs: which methods a key of `--set` is for, and every combination of the values that are tried."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ctbench.data.config import TABLES, suggest
+from ctbench.data.override import METHOD, STREAM, pairs, read_setting, write_setting
+from ctbench.data.streamfile import takes_list
+from ctbench.errors import BadConfig, UnknownName
+from ctbench.plugins.find import find_plugin
+from ctbench.plugins.source import describe_method
+
+Values = Mapping[str, tuple[Any, ...]]
+"""The values to try, by key."""
+NAME = "name"
+"""Key of a method's table in a study that is not a hyper-parameter."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """A method of a study.
+
+    Args:
+        place: name of the method, or path of its file.
+        settings: hyper-parameters by name; a list means several values, each of which is tried.
+    """
+
+    place: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def name(self) -> str:
+        """Public name of the method."""
+        return find_plugin("method", self.place).name
+
+    @cached_property
+    def fields(self) -> tuple[str, ...]:
+        """Names of its hyper-parameters, read from its source."""
+        return tuple(each.name for each in describe_method(find_plugin("method", self.place)).fields)
+
+    def require(self, key: str, *, asked: str) -> None:
+        """Refuse a hyper-parameter that the method does not have.
+
+        Raises:
+            UnknownName: it does not; `asked` says where it was asked for.
+        """
+        if key not in self.fields:
+            raise UnknownName(f"setting of method {self.name}", key, self.fields, hint=asked)
+
+
+def read_choice(given: object) -> Choice:
+    """Read a method: a name, a path, or a table with its `name` and hyper-parameters.
+
+    Raises:
+        BadConfig: anything else, or a table without a name.
+
+    Examples:
+        >>> read_choice({"name": "replay", "replay_fraction": [0.1, 0.5]}).settings
+        {'replay_fraction': [0.1, 0.5]}
+    """
+    if isinstance(given, Choice):
+        return given
+    if isinstance(given, str | Path):
+        return Choice(place=str(given))
+    if not isinstance(given, Mapping):
+        raise BadConfig(
+            f'{given!r} is no method; expected a name, a path, or a table such as {{ name = "NAME", KEY = 1 }}'
+        )
+    if not isinstance(given.get(NAME), str | Path):
+        raise BadConfig(f'a method is given as {dict(given)!r} without its name; expected {{ name = "NAME", KEY = 1 }}')
+    return Choice(place=str(given[NAME]), settings={str(key): value for key, value in given.items() if key != NAME})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a study overrides.
+
+    Args:
+        protocol: values of the stream's keys ("pretrain.tokens"), as texts.
+        methods: values of each method's hyper-parameters, in the order of the methods.
+    """
+
+    protocol: Values
+    methods: tuple[Values, ...]
+
+    @property
+    def num_points(self) -> int:
+        """Number of combinations, over all methods."""
+        return _num_points(self.protocol) * sum(map(_num_points, self.methods))
+
+
+def read_settings(given: Mapping[str, Any] | Iterable[str], choices: Sequence[Choice]) -> Settings:
+    """Give every setting to the stream, to the methods that have it (`method.KEY`), or to one method (`NAME.KEY`).
+
+    A list is several values to try, unless the key takes a list: then a list of lists is. `NAME.KEY` replaces what the
+    method's own table says, and that replaces `method.KEY`.
+
+    Raises:
+        CTBenchError: a key that nothing has, or a value of another kind.
+    """
+    _ = [choice.name for choice in choices]  # a name that no method has comes first
+    protocol: dict[str, tuple[Any, ...]] = {}
+    for_many: list[dict[str, tuple[Any, ...]]] = [{} for _ in choices]
+    for_one: list[dict[str, tuple[Any, ...]]] = [{} for _ in choices]
+    for key, raw in pairs(given):
+        value = read_setting(key, raw)
+        table, _, name = key.partition(".")
+        if table in (*TABLES, STREAM) and name:
+            protocol[key] = tuple(map(write_setting, _values(key, value, is_list=takes_list(key))))
+            continue
+        for number in _receivers(key, choices):
+            (for_many if table == METHOD else for_one)[number][name] = _values(key, value)
+    methods = [{**many, **_own(choice), **one} for many, choice, one in zip(for_many, choices, for_one, strict=True)]
+    return Settings(protocol=protocol, methods=tuple(methods))
+
+
+def _own(choice: Choice) -> dict[str, tuple[Any, ...]]:
+    """Return the values that the table of a method gives its hyper-parameters."""
+    found = {}
+    for name, value in choice.settings.items():
+        choice.require(name, asked=f"ctbench ls methods {choice.name}")
+        found[name] = _values(f"{choice.name}.{name}", read_setting(name, value))
+    return found
+
+
+def points(values: Values) -> list[dict[str, Any]]:
+    """Return every combination of values, by key; the last key changes first.
+
+    Examples:
+        >>> points({"a": (1, 2), "b": (3,)})
+        [{'a': 1, 'b': 3}, {'a': 2, 'b': 3}]
+    """
+    return [dict(zip(values, each, strict=True)) for each in itertools.product(*values.values())]
+
+
+def _receivers(key: str, choices: Sequence[Choice]) -> list[int]:
+    """Return the numbers of the methods that a setting of methods is for."""
+    table, dot, name = key.partition(".")
+    tables = (METHOD, *TABLES, STREAM, *dict.fromkeys(choice.name for choice in choices))
+    if not dot or not name:
+        known = suggest(f"{table}.KEY", [f"{each}.KEY" for each in tables])
+        raise BadConfig(f"--set {key}: expected a table before the key, such as pretrain.lr; {known}")
+    if table not in tables:
+        known = suggest(f"{table}.KEY", [f"{each}.KEY" for each in tables])
+        raise BadConfig(f"--set {key}: no table and no method of this call is called '{table}'; {known}")
+    if table != METHOD:
+        mine = [number for number, choice in enumerate(choices) if choice.name == table]
+        choices[mine[0]].require(name, asked=f"ctbench ls methods {table}")
+        return mine
+    mine = [number for number, choice in enumerate(choices) if name in choice.fields]
+    if not mine and len(choices) == 1:
+        choices[0].require(name, asked=f"ctbench ls methods {choices[0].name}")
+    if not mine:
+        fields = sorted({field for choice in choices for field in choice.fields})
+        named = ", ".join(dict.fromkeys(choice.name for choice in choices))
+        raise BadConfig(f"--set {key}: none of the methods {named} has a setting '{name}'; {suggest(name, fields)}")
+    return mine
+
+
+def _values(key: str, value: Any, *, is_list: bool = False) -> tuple[Any, ...]:
+    """Return the values to try: those of a list, or of a list of lists where the key takes a list itself."""
+    is_several = isinstance(value, list) and (not is_list or any(isinstance(each, list) for each in value))
+    values = tuple(value) if is_several else (value,)
+    texts = [write_setting(each) for each in values]
+    if not values:
+        raise BadConfig(f"{key} is an empty list; expected one value, or several to try")
+    if len({*texts}) < len(texts):
+        raise BadConfig(f"{key} is [{', '.join(texts)}]; each value may be given once")
+    return values
+
+
+def _num_points(values: Values) -> int:
+    return math.prod(len(each) for each in values.values())
