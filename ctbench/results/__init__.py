@@ -1,0 +1,1 @@
+"""Results: schema, files, metrics, checks and findings."""

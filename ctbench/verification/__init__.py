@@ -1,0 +1,1 @@
+"""Compute a few nodes of somebody's result again, and say whether they agree."""
