@@ -1,0 +1,1 @@
+"""The LM of a row as an ordinary Hugging Face checkpoint."""
