@@ -1,0 +1,1 @@
+"""Show results: comparisons, leaderboards, tables, plots and the HTML page."""

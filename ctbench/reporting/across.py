@@ -1,0 +1,94 @@
+"""Runs that differ in one key of the protocol, side by side: `ctbench compare --across KEY`.
+
+Everything else must be equal: stream, metrics, the other keys of the recipe, precision, and data and base unless the key
+decides them. Rows are paired by seed and order, as those of any table are.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from ctbench.data.settings import FinetuneRecipe, Language, PretrainRecipe
+from ctbench.errors import BadConfig, MissingResult, UnknownName
+from ctbench.results.schema import Result
+
+TABLES: Final = {"pretrain": PretrainRecipe, "finetune": FinetuneRecipe, "base": PretrainRecipe, "language": Language}
+OWN: Final = "the stream's own"
+"""Shown for a key of the language that a run did not set: results hold only those that were set."""
+
+
+def check_key(key: str) -> None:
+    """Refuse what is no key of a recipe or of the language.
+
+    Raises:
+        BadConfig: not TABLE.KEY.
+        UnknownName: the table has no such key.
+    """
+    table, _, name = key.partition(".")
+    if table not in TABLES:
+        raise BadConfig(f"--across {key}: expected a key of {', '.join(TABLES)}, such as pretrain.schedule")
+    known = [field.name for field in dataclasses.fields(TABLES[table])]
+    if name not in known:
+        raise UnknownName(f"key of {table}", name, known)
+
+
+def value_of(result: Result, key: str) -> str:
+    """Return a run's value of a key, as text."""
+    table, _, name = key.partition(".")
+    if table == "language":
+        return str(result.changed.get(key, OWN))
+    found = getattr(result.recipe, table) or {}
+    defaults = {field.name: field.default for field in dataclasses.fields(TABLES[table])}
+    value = found.get(name, defaults[name])
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def sort_key(value: str) -> tuple[int, float, str]:
+    """Order values: the stream's own first, then numbers by size, then words."""
+    try:
+        return (1, float(value), "")
+    except ValueError:
+        return (0 if value == OWN else 2, 0.0, value)
+
+
+def is_reason_of(reason: str, key: str) -> bool:
+    """Return whether a run stands off the leaderboard for the key alone."""
+    return bool(key) and reason == f"{key} was set"
+
+
+def without_key(result: Result, key: str) -> str:
+    """Return what two runs must share to stand side by side across a key."""
+    table, _, name = key.partition(".")
+    recipe = {each: dict(getattr(result.recipe, each) or {}) for each in ("base", "pretrain", "finetune")}
+    recipe.get(table, {}).pop(name, None)
+    stream, makes_base = result.stream, table in ("language", "base")
+    shared: list[Any] = [stream.name, stream.version, stream.registered, sorted(stream.metric.items())]
+    shared += [recipe, result.precision, result.backbone.name]
+    shared += ["" if table == "language" else stream.digest]
+    shared += ["" if makes_base else [result.backbone.digest, result.backbone.weights_digest]]
+    shared += [sorted(reason for reason in result.not_comparable if not is_reason_of(reason, key))]
+    shared += [sorted((k, v) for k, v in result.changed.items() if k != key and not k.startswith("method."))]
+    return json.dumps(shared, sort_keys=True, default=str)
+
+
+def families(results: Sequence[Result], key: str) -> Iterator[dict[str, list[Result]]]:
+    """Yield, for each set of runs that differ in the key alone, the runs of every value.
+
+    Raises:
+        MissingResult: no two runs do.
+    """
+    found: dict[str, dict[str, list[Result]]] = {}
+    for result in results:
+        found.setdefault(without_key(result, key), {}).setdefault(value_of(result, key), []).append(result)
+    several = [each for each in found.values() if len(each) > 1]
+    if not several:
+        values = sorted({value_of(result, key) for result in results}, key=sort_key)
+        raise MissingResult(
+            f"no two runs differ in {key} alone (values found: {', '.join(values) or 'none'}); run one with "
+            f"--set {key}=VALUE and everything else equal"
+        )
+    for each in several:
+        yield {value: each[value] for value in sorted(each, key=sort_key)}

@@ -1,0 +1,292 @@
+"""Group results into tables, and the runs of a table into rows.
+
+A group is a stream under one protocol; an entry is a method with its settings, and its runs (seed, order). A run that is not
+comparable never enters a table silently: one line says that it is hidden, or a separate table says how it differs.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from ctbench.errors import UnknownName, one_line
+from ctbench.reporting.across import check_key, families, is_reason_of
+from ctbench.reporting.labels import labels_of, with_details
+from ctbench.results.failures import incomplete_line
+from ctbench.results.joint import is_joint_run, joints_of
+from ctbench.results.schema import Result
+
+RunId = tuple[int, int]
+"""(order, seed), so that runs sort by order first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One row of a table: a method with its settings, and its runs.
+
+    Args:
+        label: name of the method, followed by settings, version or digest if another entry has the same name.
+        results: the runs by (order, seed).
+        value: in a table across a key, the runs' value of it.
+    """
+
+    label: str
+    results: Mapping[RunId, Result]
+    value: str = ""
+
+    @property
+    def first(self) -> Result:
+        """The first run, to read fields that all runs share."""
+        return next(iter(self.results.values()))
+
+    @property
+    def name(self) -> str:
+        """Name of the method."""
+        return self.first.method.name
+
+
+def mean_over_runs(runs: Iterable[RunId], values: Iterable[Any]) -> Any:
+    """Return the mean over seeds, then over orders, of one number or array per run; NaN without runs.
+
+    Examples:
+        >>> float(mean_over_runs([(0, 0), (0, 1), (3, 0)], [1.0, 3.0, 6.0]))
+        4.0
+    """
+    by_order: dict[int, list[Any]] = {}
+    for (order, _), value in zip(runs, values, strict=True):
+        by_order.setdefault(order, []).append(value)
+    return np.mean([np.mean(each, axis=0) for each in by_order.values()], axis=0) if by_order else np.nan
+
+
+def order_notes(entries: Iterable[Entry]) -> Iterator[str]:
+    """Yield notes on the means of runs with several orders of the domains."""
+    runs = [list(entry.results) for entry in entries]
+    if len({order for each in runs for order, _ in each}) > 1:
+        yield "several orders of the domains: means over seeds first, then over orders"
+        if any(len(set(Counter(order for order, _ in each).values())) > 1 for each in runs):
+            yield "orders with unequal numbers of seeds: deviations and intervals give every run the same weight"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Group:
+    """The runs of one table: one stream under one protocol.
+
+    Args:
+        results: all runs.
+        why: differences to the main table of the stream; empty for the main table.
+        entries: the rows, sorted by label.
+        notes: notes on the choice of runs.
+        across: the key in which the runs differ, of a table across protocols.
+        joints: joint runs under the protocols of the table, whether they are shown or not.
+    """
+
+    results: tuple[Result, ...]
+    why: tuple[str, ...]
+    entries: tuple[Entry, ...]
+    notes: tuple[str, ...]
+    across: str = ""
+    joints: tuple[Result, ...] = ()
+
+    @property
+    def title(self) -> str:
+        """Stream, backbone, recipe, precision and protocol, and the differences to the main table."""
+        first = self.results[0]
+        registered = "" if first.stream.registered else " (unregistered stream)"
+        parts = [
+            f"{first.stream.name} v{first.stream.version}{registered}",
+            first.backbone.name,
+            f"recipe {first.recipe.name}",
+            first.precision,
+            f"across {self.across}" if self.across else f"protocol {first.protocol[:8]}",
+        ]
+        return " · ".join(parts) + (f" — separate table: {'; '.join(self.why)}" if self.why else "")
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """The domains in the order of the first run, which is the stream's own if a run has it."""
+        return min(self.results, key=lambda result: (result.order, result.seed)).stream.domains
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """The results to show; empty tuples mean all.
+
+    Args:
+        streams: names of streams.
+        methods: names of methods.
+        everything: also show runs that are not comparable, marked or in separate tables.
+        across: a key of the recipe or the language: show runs that differ in it alone side by side.
+    """
+
+    streams: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+    everything: bool = False
+    across: str = ""
+
+
+def group_results(results: Sequence[Result], choice: Choice) -> tuple[list[Group], list[str]]:
+    """Return the groups of the chosen results, main tables first, and a line for each incomplete run and kind of hidden runs.
+
+    Raises:
+        UnknownName: no result has the stream or method.
+        MissingResult: no two runs differ in the key of `across` alone.
+    """
+    if choice.across:
+        check_key(choice.across)
+    for kind, names, known in (
+        ("stream", choice.streams, {result.stream.name for result in results}),
+        ("method", choice.methods, {result.method.name for result in results}),
+    ):
+        for name in names:
+            if name not in known:
+                raise UnknownName(f"{kind} among the results", name, known, hint="ctbench ls runs")
+    chosen = [result for result in results if not choice.streams or result.stream.name in choice.streams]
+    chosen = [result for result in chosen if not choice.methods or result.method.name in choice.methods]
+    incomplete = [result for result in chosen if not result.is_complete]
+    chosen = [result for result in chosen if result.is_complete]
+    reasons = {id(result): tuple(_hiding_reasons(result, choice)) for result in chosen}
+    hidden = Counter(reason for found in reasons.values() for reason in found)
+    shown = [result for result in chosen if choice.everything or not reasons[id(result)]]
+    lines = [
+        f"{count} run{'s' * (count > 1)} hidden ({reason}); ctbench compare --all shows them"
+        for reason, count in sorted(hidden.items())
+    ]
+    joints = [result for result in results if is_joint_run(result)]
+    groups = _groups_across(shown, choice.across) if choice.across else _groups(shown)
+    found = [replace(group, joints=tuple(joints_of(group.results, joints))) for group in groups]
+    return found, [*map(incomplete_line, incomplete), *([] if choice.everything else lines)]
+
+
+def _groups_across(results: Sequence[Result], key: str) -> Iterator[Group]:
+    """Yield a table for each set of runs that differ in a key alone; each of its rows is a method under one value."""
+    for values in families(results, key):
+        entries, notes = [], []
+        for value, members in values.items():
+            own, more = _entries(members)
+            name = f"{key.partition('.')[2]}={value}"
+            entries += [
+                Entry(label=with_details(entry.label, [name]), results=entry.results, value=value) for entry in own
+            ]
+            notes += more
+        every = tuple(result for members in values.values() for result in members)
+        yield Group(results=every, why=(), entries=tuple(entries), notes=tuple(notes), across=key)
+
+
+def protocol_reasons(result: Result) -> tuple[str, ...]:
+    """Return why the protocol of a run is not comparable; unregistered names have marks of their own and do not count."""
+    marked = (f"stream {result.stream.name} is not registered", f"method {result.method.name} is not registered")
+    return tuple(reason for reason in result.not_comparable if reason not in marked)
+
+
+def _hiding_reasons(result: Result, choice: Choice) -> Iterator[str]:
+    reasons = [reason for reason in protocol_reasons(result) if not is_reason_of(reason, choice.across)]
+    if reasons:
+        yield one_line("not comparable: " + ", ".join(reasons))
+    elif not result.method.registered and result.method.name not in choice.methods:
+        yield one_line(f"not comparable: method {result.method.name} is not registered")
+
+
+def _groups(results: Sequence[Result]) -> Iterator[Group]:
+    groups: dict[tuple[object, ...], list[Result]] = {}
+    for result in results:
+        groups.setdefault(_group_key(result), []).append(result)
+    mains: dict[str, Result] = {}
+    by_age = sorted(groups.values(), key=_youngest, reverse=True)
+    for members in sorted(by_age, key=_main_first):
+        first = members[0]
+        main = mains.setdefault(first.stream.name, first)
+        why = () if main is first and not protocol_reasons(first) else _why(main, first)
+        entries, notes = _entries(members)
+        yield Group(results=tuple(members), why=why, entries=tuple(entries), notes=tuple(notes))
+
+
+def _group_key(result: Result) -> tuple[object, ...]:
+    stream = result.stream
+    backbone = result.backbone.digest
+    return (
+        stream.name,
+        stream.version,
+        stream.registered,
+        result.protocol,
+        tuple(sorted(stream.metric.items())),
+        backbone,
+        result.backbone.weights_digest,
+        result.precision,
+        protocol_reasons(result),
+    )
+
+
+def _main_first(members: list[Result]) -> tuple[object, ...]:
+    """Sort the main table of a stream to the front: equal tokens, the newest version, then the most runs."""
+    first = members[0]
+    runs = {(_entry_key(result), result.order, result.seed) for result in members}
+    is_equal_compute = bool((first.recipe.pretrain or {}).get("equal_compute"))
+    return first.stream.name, bool(protocol_reasons(first)), is_equal_compute, -first.stream.version, -len(runs)
+
+
+def _youngest(members: list[Result]) -> str:
+    return max(result.provenance.date for result in members)
+
+
+def _base(result: Result) -> str:
+    digest = result.backbone.weights_digest
+    return f"weights {digest[:8]}" if digest else "unknown weights (result of schema 1)"
+
+
+def _why(main: Result, other: Result) -> tuple[str, ...]:
+    """Return the differences between `other` and the main table of the stream."""
+    found = list(protocol_reasons(other))
+    pairs = {
+        "stream version": (main.stream.version, other.stream.version),
+        "backbone": (main.backbone.name, other.backbone.name),
+        "recipe": (main.recipe.name, other.recipe.name),
+        "precision": (main.precision, other.precision),
+    }
+    found += [f"{name} {theirs} instead of {ours}" for name, (ours, theirs) in pairs.items() if ours != theirs]
+    is_same_model = main.backbone.name == other.backbone.name
+    if is_same_model and main.backbone.weights_digest != other.backbone.weights_digest:
+        found.append(f"another base: {_base(other)} instead of {_base(main)}")
+    elif is_same_model and main.backbone.digest != other.backbone.digest:
+        is_known = bool(other.backbone.weights_digest)
+        words = "the same weights of {}, made in another way" if is_known else "other weights of {}"
+        found.append(words.format(other.backbone.name))
+    for part in ("base", "pretrain", "finetune"):
+        ours, theirs = getattr(main.recipe, part) or {}, getattr(other.recipe, part) or {}
+        keys = sorted(key for key in {*ours, *theirs} if ours.get(key) != theirs.get(key))
+        found += [f"{part}.{key} {theirs.get(key)} instead of {ours.get(key)}" for key in keys]
+    kinds = main.stream.metric
+    for domain, theirs in other.stream.metric.items():
+        if kinds.get(domain, theirs) != theirs:
+            found.append(f"metric of {domain} {theirs} instead of {kinds[domain]}")
+    if main.stream.digest != other.stream.digest:
+        found.append("other data")
+    return tuple(found) or ("another protocol",)
+
+
+def _entries(members: Iterable[Result]) -> tuple[list[Entry], list[str]]:
+    runs: dict[str, dict[RunId, Result]] = {}
+    notes: list[str] = []
+    for result in sorted(members, key=lambda result: (result.provenance.date, str(result.path)), reverse=True):
+        mine = runs.setdefault(_entry_key(result), {})
+        run = (result.order, result.seed)
+        if run not in mine:
+            mine[run] = result
+        elif not np.array_equal(result.matrix, mine[run].matrix, equal_nan=True):
+            notes.append(
+                f"{result.method.name}, seed {result.seed}, order {result.order}: several results with different "
+                f"numbers; the table shows the newest, {mine[run].key[:12]}"
+            )
+    groups = [dict(sorted(each.items())) for each in runs.values()]
+    labels = labels_of([next(iter(each.values())) for each in groups])
+    entries = [Entry(label=label, results=each) for label, each in zip(labels, groups, strict=True)]
+    return sorted(entries, key=lambda entry: entry.label), sorted(set(notes))
+
+
+def _entry_key(result: Result) -> str:
+    method = result.method
+    return json.dumps([method.name, method.version, method.digest, method.registered, method.settings], sort_keys=True)

@@ -1,0 +1,52 @@
+"""Labels of the rows of a table: the method's name, and whatever else tells two rows apart."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+from ctbench.results.schema import Result
+
+UNREGISTERED_MARK = "†"
+
+
+def labels_of(results: Sequence[Result]) -> list[str]:
+    """Return a label for each entry: the name, changed settings, then other differences between equal labels."""
+    labels = [with_details(result.method.name, _set_by_hand(result)) for result in results]
+    for details in (_all_settings, _version, _digest):
+        counts = Counter(labels)
+        twins = {label: [r for r, other in zip(results, labels, strict=True) if other == label] for label in counts}
+        labels = [
+            with_details(label, details(result, twins[label])) if counts[label] > 1 else label
+            for label, result in zip(labels, results, strict=True)
+        ]
+    marks = ["" if result.method.registered else " " + UNREGISTERED_MARK for result in results]
+    return [label + mark for label, mark in zip(labels, marks, strict=True)]
+
+
+def with_details(label: str, details: list[str]) -> str:
+    """Return a label with details in brackets, if there are any."""
+    return f"{label} ({', '.join(details)})" if details else label
+
+
+def _set_by_hand(result: Result) -> list[str]:
+    prefix = "method."
+    return [f"{key.removeprefix(prefix)}={value}" for key, value in result.changed.items() if key.startswith(prefix)]
+
+
+def _all_settings(result: Result, twins: list[Result]) -> list[str]:
+    mine, others = result.method.settings, [twin.method.settings for twin in twins]
+    return [f"{key}={value}" for key, value in sorted(mine.items()) if _differs(key, value, others)]
+
+
+def _differs(key: str, value: Any, others: list[dict[str, Any]]) -> bool:
+    return any(other.get(key) != value for other in others)
+
+
+def _version(result: Result, twins: list[Result]) -> list[str]:
+    return [f"v{result.method.version}"] if len({twin.method.version for twin in twins}) > 1 else []
+
+
+def _digest(result: Result, twins: list[Result]) -> list[str]:
+    return [f"source {result.method.digest[:6]}"] if len({twin.method.digest for twin in twins}) > 1 else []

@@ -1,0 +1,1 @@
+"""The plots: one figure per kind."""
