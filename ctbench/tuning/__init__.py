@@ -1,1 +1,1 @@
-"""How the defaults of methods are chosen: a grid, a search on validation texts, a record."""
+"""Tune the defaults of methods: a grid, a search on validation texts, a record of the trials."""

@@ -1,4 +1,4 @@
-"""The grid of a method's tuned hyper-parameters, and the seeded sample of it that is tried."""
+"""The grid of a method's tuned hyper-parameters, and a seeded sample of its points."""
 
 from __future__ import annotations
 
@@ -15,24 +15,26 @@ from ctbench.errors import BadPlugin
 from ctbench.method import Method, configure
 
 MAX_POINTS = 20_000
+NUM_TRIALS = 12
+"""Trials of a method by default. A grid with no more points is tried whole."""
 
 Point = dict[str, Any]
 
 
 def grid_of(cls: type[Method], name: str, *, fixed: Sequence[str] = ()) -> dict[str, tuple[Any, ...]]:
-    """Return the values to try of every tuned field, as `hyper(..., tune=(...))` declares them.
+    """Return the values of every tuned field, as declared by `hyper(..., tune=(...))`.
 
     Args:
         cls: the method's class.
-        name: the method's public name, for messages.
-        fixed: fields that the caller sets, which are not tuned then.
+        name: public name of the method, for messages.
+        fixed: fields that the caller has set; they are not tuned.
 
     Raises:
-        BadConfig: a value that the field itself does not allow.
+        BadConfig: a value that the field does not allow.
         BadPlugin: more than `MAX_POINTS` combinations.
 
-    Example:
-        >>> from ctbench.plugins import find_plugin, load_class
+    Examples:
+        >>> from ctbench.plugins.find import find_plugin, load_class
         >>> grid_of(load_class(find_plugin("method", "averaging")), "averaging")["after_fraction"][:3]
         (0.2, 0.3, 0.4)
     """
@@ -50,26 +52,28 @@ def grid_of(cls: type[Method], name: str, *, fixed: Sequence[str] = ()) -> dict[
 
 
 def num_points(grid: Mapping[str, Sequence[Any]]) -> int:
-    """Return the number of combinations; 0 where nothing is tuned."""
+    """Return the number of combinations; 0 if nothing is tuned."""
     return math.prod(map(len, grid.values())) if grid else 0
 
 
 def choose_points(
     grid: Mapping[str, Sequence[Any]], defaults: Point, count: int, generator: np.random.Generator
 ) -> list[Point]:
-    """Return the defaults and then other points of the grid, none twice, every value about as often as the others.
+    """Return the defaults and other points of the grid, without repetition, with every value about equally often.
 
-    The points are shuffled; then, again and again, the first one is taken whose values have been taken least often so
-    far and, among equals, whose pairs of values have. So the counts of a field's values differ by one as long as the
-    grid allows it, as in a Latin hypercube, and fields do not move together.
+    The points are shuffled. Each step takes the point with the most values that no point has had yet, so that all values
+    are covered as soon as there are as many points as a field has values; then the point whose values have been taken
+    least often so far; ties are broken by the counts of its pairs of values, then by the shuffled order. Counts of the
+    values of a field thus differ by at most one where the grid allows it, as in a Latin hypercube, and fields vary
+    independently of each other.
 
     Args:
         grid: values by field.
-        defaults: the values of these fields that stand in the method's file; they need not lie on the grid.
-        count: how many points, the defaults included; the whole grid where it holds no more.
+        defaults: default values of these fields; they need not lie on the grid.
+        count: number of points, the defaults included; a smaller grid is returned whole.
         generator: shuffles the points.
 
-    Example:
+    Examples:
         >>> choose_points({"a": (1, 2)}, {"a": 2}, 8, np.random.default_rng(0))
         [{'a': 2}, {'a': 1}]
     """
@@ -81,8 +85,9 @@ def choose_points(
     chosen = [defaults]
     values, pairs = Counter(defaults.items()), Counter(_pairs(defaults))
 
-    def times_taken(point: Point) -> tuple[int, int]:
-        return sum(values[value] for value in point.items()), sum(pairs[pair] for pair in _pairs(point))
+    def times_taken(point: Point) -> tuple[int, int, int]:
+        counts = [values[value] for value in point.items()]
+        return -counts.count(0), sum(counts), sum(pairs[pair] for pair in _pairs(point))
 
     while len(chosen) < count:
         chosen.append(min(rest, key=times_taken))

@@ -1,13 +1,13 @@
-"""What a tuning file holds, and how it is read and written: one JSON per method under `results/tuning/`.
+"""The tuning file: one JSON per method under `results/tuning/`.
 
-It records the trials of `ctbench tune`, under which protocol they were made and which settings they speak for. It holds
-no test score, and it is no result: readers of results pass it by.
+It records the trials of `ctbench tune`, their protocol and the chosen settings. It holds no test score and is not a result:
+readers of results skip it.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -16,16 +16,25 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 
-from ctbench.errors import BadConfig, BadResult, one_line
-from ctbench.results import TUNING, slug
-from ctbench.schema import STRICT, MethodRecord, ProvenanceRecord
+from ctbench.errors import BadConfig, BadResult, one_line, unwritable
+from ctbench.machine.files import write_whole
+from ctbench.results.files import OTHER_RESULTS, TUNING, slug
+from ctbench.results.format import read_small
+from ctbench.results.provenance import STRICT, ProvenanceRecord
+from ctbench.results.schema import MethodRecord
 
 OBJECTIVE: Literal["anytime on validation texts"] = "anytime on validation texts"
 
 
 @dataclass(frozen=True, kw_only=True)
 class TunedOn:
-    """What the trials were run on. `language_seed` is None for a stream of real text."""
+    """The protocol of the trials.
+
+    Args:
+        language_seed: None for a stream of real text.
+        base_weights: SHA-256 of the weights of a base that was computed here, which differ between kinds of processors;
+            empty if `backbone_digest` tells the weights.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     stream: str
@@ -34,6 +43,7 @@ class TunedOn:
     data_digest: str
     backbone: str
     backbone_digest: str
+    base_weights: str = ""
     recipe: str
     protocol: str
     changed: dict[str, str] = field(default_factory=dict)
@@ -45,18 +55,23 @@ class Trial:
 
     Args:
         settings: the tuned fields.
-        is_default: whether they are the method's own defaults.
-        objective: mean over the run seeds; None where the method's plan leaves it undefined.
-        seconds: what its stages and cells took, wherever they were computed.
-        keys: of its runs, one per run seed, as `ctbench run` would name them.
+        is_default: whether these are the defaults of the method.
+        objective: mean over the run seeds; None if the plan of the method leaves it undefined, or if the trial failed.
+        standard_error: of the objective, from the number of validation texts and, with two or more run seeds, the spread
+            over them; None if there is no objective, and in files of before.
+        seconds: computing time of its stages and cells.
+        keys: keys of its runs, one per run seed.
+        failures: a line for each node that failed; a trial with failures is never chosen.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
     settings: dict[str, JsonValue]
     is_default: bool
     objective: float | None
+    standard_error: float | None = None
     seconds: float
     keys: tuple[str, ...]
+    failures: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,14 +79,14 @@ class Tuning:
     """The content of one tuning file.
 
     Args:
-        method: the method with the settings that the first trial had, its defaults.
-        file: the method's file, without the folders above its own.
-        grid: the values of every tuned field; empty: nothing is tuned.
-        num_points: combinations on the grid.
-        num_trials: how many were asked for, the defaults included.
+        method: the method with its defaults, the settings of the first trial.
+        file: file of the method, with the name of its folder.
+        grid: values of every tuned field; empty if nothing is tuned.
+        num_points: number of combinations on the grid.
+        num_trials: number of trials that the caller asked for, the defaults included.
         seeds: run seeds of every trial; the first one also draws the sample.
         trials: in the order in which they were drawn, the defaults first.
-        chosen: settings of the best trial; of equal ones the earliest, so that the defaults are kept.
+        chosen: settings of the best trial; of equal trials the earliest, so that ties keep the defaults.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = STRICT
@@ -89,14 +104,37 @@ class Tuning:
     chosen: dict[str, JsonValue]
     provenance: ProvenanceRecord
 
+    def __repr__(self) -> str:
+        return f"Tuning({self.advice})"
+
+    def _repr_html_(self) -> str:
+        from ctbench.reporting.notebook import table_html
+        from ctbench.tuning.table import trial_table
+
+        return table_html(trial_table(self))
+
     @property
     def ranked(self) -> tuple[Trial, ...]:
-        """The trials, best first; equal ones in the order in which they were drawn."""
-        return tuple(sorted(self.trials, key=lambda trial: -1.0 if trial.objective is None else -trial.objective))
+        """The trials, best first; equal trials in the order in which they were drawn."""
+        return tuple(sorted(self.trials, key=lambda trial: 1.0 if trial.objective is None else -trial.objective))
+
+    @property
+    def num_equal(self) -> int:
+        """Number of trials within one standard error of the best, itself included."""
+        return sum(is_equal(self.ranked[0], trial) for trial in self.trials)
+
+    @property
+    def untried(self) -> dict[str, tuple[JsonValue, ...]]:
+        """Declared values that no trial had."""
+        tried = {name: [trial.settings[name] for trial in self.trials] for name in self.grid}
+        missing = {
+            name: tuple(value for value in values if value not in tried[name]) for name, values in self.grid.items()
+        }
+        return {name: values for name, values in missing.items() if values}
 
     @property
     def edges(self) -> dict[str, JsonValue]:
-        """Chosen values at an end of a range of three numbers or more: a better one may lie beyond."""
+        """Chosen values at an end of their range (three numbers or more): a better value may lie outside."""
         return {
             name: self.chosen[name]
             for name, values in self.grid.items()
@@ -106,8 +144,10 @@ class Tuning:
 
     @property
     def advice(self) -> str:
-        """One line: which defaults the method's file should have."""
+        """One line: the defaults that the method's file should have."""
         name, defaults = self.method.name, self.trials[0]
+        if defaults.failures:
+            return f"{name}: the trial of the defaults failed, so nothing can be compared with it"
         if not self.grid:
             return f"{name} has no hyper-parameters to tune: nothing to choose"
         new = [f"{key} = {value!r}" for key, value in self.chosen.items() if value != defaults.settings[key]]
@@ -115,11 +155,16 @@ class Tuning:
             return f"keep the defaults of {self.file}: no trial is better"
         best = self.ranked[0]
         assert best.objective is not None and defaults.objective is not None
-        gain = 100 * (best.objective - defaults.objective)
-        return f"set {', '.join(new)} in {self.file} (+{gain:.1f} points of the objective)"
+        gain = f"+{100 * (best.objective - defaults.objective):.1f} points of the objective"
+        if best.standard_error is not None and is_equal(best, defaults):
+            error = f"{100 * best.standard_error:.1f}"
+            return (
+                f"keep the defaults of {self.file}: the best trial is within its standard error ({gain}, error {error})"
+            )
+        return f"set {', '.join(new)} in {self.file} ({gain})"
 
     def record(self) -> dict[str, Any]:
-        """Return the content of the file as plain dicts, lists, numbers and strings."""
+        """Return the content of the file as dicts, lists, numbers and strings."""
         record: dict[str, Any] = _adapter().dump_python(self, mode="json")
         return record
 
@@ -129,15 +174,31 @@ def _adapter() -> TypeAdapter[Tuning]:
     return TypeAdapter(Tuning)
 
 
+def is_equal(best: Trial, other: Trial) -> bool:
+    """Tell whether a trial is within one standard error of the best one, of the same method or of another.
+
+    Examples:
+        >>> best, other = (
+        ...     Trial(settings={}, is_default=True, objective=score, standard_error=0.005, seconds=1.0, keys=("a",))
+        ...     for score in (0.830, 0.826)
+        ... )
+        >>> is_equal(best, other)
+        True
+    """
+    if best.objective is None or other.objective is None:
+        return best is other
+    return best.objective - other.objective <= (best.standard_error or 0.0)
+
+
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def tuning_from(record: Mapping[str, Any]) -> Tuning:
-    """Return the `Tuning` that a record of plain values describes, after validating exactly what would be written.
+    """Return the `Tuning` of a record of plain values, validated like a file.
 
     Raises:
-        BadResult: one line that says what is wrong with it.
+        BadResult: the content is not that of a tuning file; the message is one line.
     """
     return _parse(json.dumps(record).encode(), "record")
 
@@ -146,12 +207,9 @@ def read_tuning(path: str | Path) -> Tuning:
     """Read one tuning file.
 
     Raises:
-        BadResult: one line that says what is wrong with it.
+        BadResult: the content is not that of a tuning file; the message is one line.
     """
-    try:
-        return _parse(Path(path).read_bytes(), one_line(path))
-    except OSError as error:
-        raise BadResult(f"{one_line(path)}: cannot be read ({error.strerror})") from None
+    return _parse(read_small(path), one_line(path))
 
 
 def _parse(data: bytes, name: str) -> Tuning:
@@ -160,35 +218,42 @@ def _parse(data: bytes, name: str) -> Tuning:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "file"
-        raise BadResult(one_line(f"{name}: no tuning file: {where}: {first['msg']}")) from None
+        raise BadResult(one_line(f"{name}: not a tuning file: {where}: {first['msg']}")) from None
 
 
-def write_tuning(tuning: Tuning, folder: str | Path) -> tuple[Path, Literal["new", "same", "replaced"]]:
-    """Write to `folder`/tuning/stream/backbone/method.json, atomically; a file with the same trials stays.
+Status = Literal["new", "same", "replaced", "replaced trials from another base"]
+
+
+def write_tuning(tuning: Tuning, folder: str | Path) -> tuple[Path, Status]:
+    """Write to `folder`/tuning/stream/backbone/method.json, atomically; a file with the same trials is kept.
+
+    Returns:
+        The file, and whether it is new, was kept or was replaced; trials from another base are named as such.
 
     Raises:
         BadConfig: the folder cannot be written.
     """
     names = (tuning.tuned_on.stream, tuning.tuned_on.backbone, tuning.method.name)
     path = Path(folder).joinpath(TUNING, *map(slug, names[:2]), f"{slug(names[2])}.json")
-    status: Literal["new", "replaced"] = "replaced" if path.exists() else "new"
-    if status == "replaced" and _is_same(path, tuning):
-        return path, "same"
-    scratch = path.with_name(f".{path.stem}-{os.getpid()}.tmp")
+    status: Status = "replaced" if path.exists() else "new"
+    with contextlib.suppress(BadResult):
+        before = read_tuning(path) if status == "replaced" else None
+        if before is not None and _is_same(before, tuning):
+            return path, "same"
+        if before is not None and _base(before) != _base(tuning):
+            status = "replaced trials from another base"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        scratch.write_bytes(_adapter().dump_json(tuning, indent=1) + b"\n")
-        scratch.replace(path)
+        write_whole(path, _adapter().dump_json(tuning, indent=1) + b"\n")
     except OSError as error:
-        raise BadConfig(f"results folder '{one_line(folder)}' cannot be written ({error.strerror})") from None
-    finally:
-        scratch.unlink(missing_ok=True)
+        raise BadConfig(unwritable(f"results folder '{folder}'", error, OTHER_RESULTS)) from None
     return path, status
 
 
-def _is_same(path: Path, tuning: Tuning) -> bool:
-    try:
-        before, after = read_tuning(path).record(), tuning.record()
-    except BadResult:
-        return False
-    return all(before[key] == after[key] for key in after if key != "provenance")
+def _base(tuning: Tuning) -> tuple[str, str]:
+    return tuning.tuned_on.backbone_digest, tuning.tuned_on.base_weights
+
+
+def _is_same(before: Tuning, after: Tuning) -> bool:
+    old, new = before.record(), after.record()
+    return all(old[key] == new[key] for key in new if key != "provenance")
