@@ -1,18 +1,78 @@
-"""The words of failure: one class per kind of mistake, one line per message.
+"""Exceptions: one class per kind of mistake, one line per message.
 
-A message says what was wanted, what was found, what would be allowed and what to do. The command line prints a
+A message says what was expected, what was found, what is allowed and what to do. The command line prints a
 `CTBenchError` as one red line and exits with 2, so a message must stand on its own.
 """
 
 from __future__ import annotations
 
 import difflib
+import errno
+import sys
+import warnings
 from collections.abc import Iterable
+from typing import Any
 
 
 def one_line(text: object) -> str:
     """Return `text` without line breaks and control characters, which would act on a terminal."""
     return "".join(c if c.isprintable() else " " for c in str(text))
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return "; did you mean 'X'?" for the known name that is nearest, or ";" if none is near."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"; did you mean '{near[0]}'?" if near else ";"
+
+
+def first_line(error: BaseException) -> str:
+    """Return the first line of an exception's message, or the name of its kind if it has none.
+
+    Examples:
+        >>> first_line(AssertionError()), first_line(ValueError("no"))
+        ('AssertionError', 'no')
+    """
+    lines = str(error).strip().splitlines()
+    return one_line(lines[0]) if lines else type(error).__name__
+
+
+def listing(names: Iterable[object], *, most: int = 12) -> str:
+    """Return names in a row, those behind the first ones as a number.
+
+    Examples:
+        >>> listing(["a", "b", "c"], most=2), listing([])
+        ('a, b and 1 more', 'none')
+    """
+    shown = [str(name) if len(str(name)) <= 60 else f"{str(name)[:57]}..." for name in names]
+    rest = f" and {len(shown) - most} more" if len(shown) > most else ""
+    return ", ".join(shown[:most]) + rest or "none"
+
+
+def unwritable(what: object, error: OSError, otherwise: str) -> str:
+    """Return in one line that something cannot be written, why, and what to do.
+
+    Examples:
+        >>> unwritable("report 'a.html'", OSError(errno.ENOSPC, "No space left on device"), "choose another folder")
+        "report 'a.html' cannot be written (No space left on device); free some space there, or choose another folder"
+    """
+    advice = advice_on(error)
+    reason = error.strerror or str(error)
+    return one_line(f"{what} cannot be written ({reason}); {f'{advice}, or ' if advice else ''}{otherwise}")
+
+
+def advice_on(error: OSError) -> str:
+    """Return what to do about a disk that cannot be written; "" if the error does not tell."""
+    return _ADVICE.get(error.errno or 0, "")
+
+
+_ADVICE = {
+    errno.ENOSPC: "free some space there",
+    errno.EDQUOT: "free some of your quota there",
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f)",
+    errno.EROFS: "mount that file system for writing",
+    errno.EACCES: "change the permissions there",
+    errno.EPERM: "change the permissions there",
+}
 
 
 class CTBenchError(Exception):
@@ -31,10 +91,8 @@ class UnknownName(CTBenchError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str], *, hint: str = "") -> None:
         names = sorted(known)
-        near = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-        guess = f"; did you mean '{near[0]}'?" if near else ";"
         where = f" ({hint})" if hint else ""
-        super().__init__(f"no {kind} '{name}'{guess} known: {', '.join(names) or 'none'}{where}")
+        super().__init__(f"no {kind} '{name}'{did_you_mean(name, names)} known: {', '.join(names) or 'none'}{where}")
 
 
 class BadPlugin(CTBenchError):
@@ -42,11 +100,17 @@ class BadPlugin(CTBenchError):
 
 
 class BadConfig(CTBenchError):
-    """A setting, recipe or stream file with a wrong key, type or range."""
+    """A setting, recipe or stream file with a wrong key, type or range; one line, whatever it quotes."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
 
 
 class BadData(CTBenchError):
-    """A data file that is missing, empty, malformed or inconsistent."""
+    """A data file that is missing, empty, malformed or inconsistent; one line, whatever it quotes."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
 
 
 class BadResult(CTBenchError):
@@ -57,5 +121,40 @@ class MissingResult(CTBenchError):
     """A result that was asked for and is not there, or is incomplete."""
 
 
+class Refused(CTBenchError):
+    """Several things that are wrong with one call, one line each; nothing was computed.
+
+    Args:
+        summary: how many things are wrong.
+        reasons: a line for each of them.
+    """
+
+    def __init__(self, summary: str, reasons: Iterable[str]) -> None:
+        self.reasons = tuple(map(one_line, reasons))
+        super().__init__("\n".join([one_line(summary), *(f"  {reason}" for reason in self.reasons)]))
+
+
 class RunFailed(CTBenchError):
     """A run that was called correctly and failed while computing; the command line exits with 1."""
+
+
+class OutOfMemory(RunFailed):
+    """The memory of the GPU or of the machine does not suffice."""
+
+
+class Notice(UserWarning):
+    """A warning that a call left something out: files that were skipped, runs that are not shown."""
+
+
+def print_notices() -> None:
+    """Print every `Notice` from now on as one plain line on standard error; other warnings stay as they are."""
+    show = warnings.showwarning
+
+    def print_notice(message: Warning | str, category: type[Warning], *args: Any, **more: Any) -> None:
+        if issubclass(category, Notice):
+            print(message, file=sys.stderr, flush=True)
+        else:
+            show(message, category, *args, **more)
+
+    warnings.simplefilter("always", Notice)
+    warnings.showwarning = print_notice

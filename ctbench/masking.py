@@ -29,6 +29,7 @@ class Masker:
         mask_id: id of the mask token under "mlm".
         vocabulary: number of ids that a random token is drawn from.
         special_ids: ids that are never predicted under "mlm".
+        random_ids: those ids, [vocabulary]; None if they are the numbers from 0 on.
     """
 
     objective: str
@@ -36,16 +37,19 @@ class Masker:
     mask_id: int
     vocabulary: int
     special_ids: tuple[int, ...]
+    random_ids: Blocks | None = None
 
     @classmethod
     def of(cls, backbone: Backbone, mask_fraction: float) -> Masker:
-        """Return the masker that fits a backbone."""
+        """Return the masker that fits a backbone; rows of its embeddings that no token stands for are never drawn."""
+        ids = np.unique(np.fromiter(backbone.tokenizer.get_vocab().values(), dtype=np.int64))
         return cls(
             objective=backbone.objective,
             mask_fraction=mask_fraction,
             mask_id=backbone.mask_id if backbone.objective == "mlm" else -1,
-            vocabulary=backbone.vocab_size,
+            vocabulary=len(ids),
             special_ids=tuple(backbone.special_ids),
+            random_ids=None if ids[-1] == len(ids) - 1 else ids,
         )
 
     def num_places(self, length: int) -> int:
@@ -66,6 +70,8 @@ class Masker:
         targets = np.take_along_axis(blocks, columns, axis=1)
         dice = generator.random((num_rows, count), dtype=np.float32)
         noise = generator.integers(0, self.vocabulary, (num_rows, count))
+        if self.random_ids is not None:
+            noise = self.random_ids[noise]
         shown = np.where(dice < 0.8, self.mask_id, np.where(dice < 0.9, noise, targets))
         masked = blocks.copy()
         np.put_along_axis(masked, columns, shown, axis=1)
@@ -89,6 +95,16 @@ def replace_rows(batch: Batch, other: Batch) -> Batch:
         attention_mask=None,
         positions=torch.cat([batch.positions[:keep], other.positions + first * length]),
         targets=torch.cat([batch.targets[:keep], other.targets]),
+    )
+
+
+def first_rows(batch: Batch, count: int) -> Batch:
+    """Return the first `count` texts of a batch; every row has as many places to predict."""
+    mask, positions = batch.attention_mask, batch.positions
+    return Batch(
+        input_ids=batch.input_ids[:count],
+        attention_mask=None if mask is None else mask[:count],
+        positions=None if positions is None else positions[: count * len(positions) // len(batch.input_ids)],
     )
 
 

@@ -1,4 +1,4 @@
-"""What an author of a method sees: a frozen set of hyper-parameters with a few hooks.
+"""The base class of methods: a frozen set of hyper-parameters with a few hooks.
 
 A method holds no state. What is trained lives in `stage.backbone`, what must outlive a step in `stage.memory` (plain
 tensors, numbers, strings, lists and dicts of them). The engine owns the optimiser, the schedule, the number of steps
@@ -8,13 +8,16 @@ and the token budget, so every method gets the same ones and a resumed stage equ
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, dataclass_transform
+from functools import cache, partial
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, dataclass_transform
 
+from pydantic import AfterValidator, Field, Strict, TypeAdapter, ValidationError
+
+from ctbench.data.settings import Flag, Whole
 from ctbench.errors import BadConfig, BadPlugin, UnknownName
-from ctbench.plan import Plan, sequential
+from ctbench.plans import Plan, sequential
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -26,17 +29,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Traits:
-    """What a reader of the leaderboard must know about a method beside its score.
+    """Traits of a method, shown beside its scores on the leaderboard.
 
     Args:
-        stores_text: it keeps text of past domains.
-        needs_domain: it must be told which domain a text is from when the LM is fine-tuned.
-        grows: its parameters grow with the number of domains.
+        stores_text: whether it keeps text of past domains.
+        needs_domain: whether fine-tuning must tell it the domain of a text.
+        grows: whether its number of parameters grows with the number of domains.
+        reads_general_text: whether its stages read the stream's general text; only then `Stage.general` gives any.
     """
 
     stores_text: bool = False
     needs_domain: bool = False
     grows: bool = False
+    reads_general_text: bool = False
 
 
 def hyper(
@@ -50,11 +55,11 @@ def hyper(
     """Declare a hyper-parameter; the docstring below it in the class is its help text.
 
     Args:
-        default: the value used unless `--set method.NAME=VALUE` says otherwise.
-        low: the smallest value allowed, inclusive.
-        high: the largest value allowed, inclusive.
+        default: value unless `--set method.NAME=VALUE` overrides it; its type is the type of the hyper-parameter.
+        low: smallest value allowed, inclusive.
+        high: largest value allowed, inclusive.
         choices: the only values allowed.
-        tune: the values that `ctbench tune` tries; empty means that it is not tuned.
+        tune: values that `ctbench tune` tries; empty if the hyper-parameter is not tuned.
     """
     return dataclasses.field(
         default=default, metadata={"low": low, "high": high, "choices": tuple(choices), "tune": tuple(tune)}
@@ -80,15 +85,16 @@ class Method:
             raise BadPlugin(f"{cls.__name__} must inherit from ctbench.Method alone: methods are final")
         super().__init_subclass__()
         dataclass(frozen=True, kw_only=True)(cls)
-        for field in dataclasses.fields(cls):  # type: ignore[arg-type]  # it is one now
+        for field in _fields(cls):
             if _kind(field) not in _WORDS:
                 found = "no default" if field.default is dataclasses.MISSING else f"the default {field.default!r}"
                 wanted = "a number, true or false, or a text"
-                raise BadPlugin(f"hyper-parameter {field.name} of {cls.__name__} has {found}; {wanted} is wanted")
+                raise BadPlugin(f"hyper-parameter {field.name} of {cls.__name__} has {found}; expected {wanted}")
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):  # type: ignore[arg-type]  # every subclass is a dataclass
-            _check_value(type(self).__name__.lower(), field, getattr(self, field.name))
+        for field in _fields(type(self)):
+            value = _checked(type(self).__name__.lower(), field, getattr(self, field.name))
+            object.__setattr__(self, field.name, value)
 
     @property
     def configured_traits(self) -> Traits:
@@ -113,7 +119,8 @@ class Method:
     def loss(self, stage: Stage, batch: Batch) -> dict[str, Tensor]:
         """Return the named, weighted terms of the loss; their sum is minimised and each is a column of the log.
 
-        What a pass gives is valid until the next update: clone what is kept longer (compiled layers overwrite it).
+        Outputs of a pass are valid until the next update (compiled layers overwrite them): clone tensors that you keep
+        longer.
         """
         loss = stage.backbone(batch).loss
         assert loss is not None
@@ -139,31 +146,86 @@ class Method:
         """
         return backbone.requires_grad_(True)
 
+    def bake(self, backbone: Backbone, text: Batch | None) -> Backbone:
+        """Turn what `build` added into ordinary weights, for `ctbench export`; no number depends on it.
+
+        By default nothing is turned: ctbench itself bakes the map of a `Mixer` and merges peft's layers, and refuses
+        to export an LM with other modules. Every export is compared with the LM it comes from.
+
+        Args:
+            backbone: the LM as `adapt` left it, on the CPU; it may be changed.
+            text: tokens [1, T] of the context that a conditional LM is baked for; None for other LMs.
+
+        Raises:
+            BadConfig: it is impossible; the message is the reason.
+        """
+        return backbone
+
     def settings(self) -> dict[str, Any]:
         """Return the hyper-parameters by name."""
         return dataclasses.asdict(self)  # type: ignore[call-overload, no-any-return]  # every subclass is a dataclass
 
 
 def configure(cls: type[Method], name: str, settings: Mapping[str, Any]) -> Method:
-    """Make a method from settings, with precise errors.
+    """Make a method from settings.
 
     Args:
         cls: the method's class.
         name: the method's public name, for messages.
-        settings: hyper-parameters by name; numbers may be given as int where a float is declared.
+        settings: hyper-parameters by name; 1 stands for 1.0 and 1e3 for 1000 where the field is declared so.
 
     Raises:
         UnknownName: a setting that the method does not have.
         BadConfig: a value of the wrong type or out of its range.
     """
-    fields = {field.name: field for field in dataclasses.fields(cls)}  # type: ignore[arg-type]  # a dataclass
+    fields = {field.name: field for field in _fields(cls)}
     for key in settings:
         if key not in fields:
             raise UnknownName(f"setting of method {name}", key, fields, hint=f"ctbench ls methods {name}")
-    values = {key: _coerce(fields[key], value) for key, value in settings.items()}
-    for key, value in values.items():
-        _check_value(name, fields[key], value)
-    return cls(**values)
+    return cls(**{key: _checked(name, fields[key], value) for key, value in settings.items()})
+
+
+def _fields(cls: type[Method]) -> tuple[dataclasses.Field[Any], ...]:
+    return dataclasses.fields(cls)  # type: ignore[arg-type]  # every subclass is a dataclass
+
+
+def _checked(method: str, field: dataclasses.Field[Any], value: Any) -> Any:
+    """Return a hyper-parameter's value in its declared type; raises BadConfig if the field does not allow it."""
+    kind: Any = _kind(field)
+    low, high, choices = (field.metadata.get(key) for key in ("low", "high", "choices"))
+    try:
+        return _adapter(kind, low, high, choices).validate_python(value)
+    except ValidationError:
+        wanted = _allowed(field)
+        raise BadConfig(f"method.{field.name} of {method}: must be {wanted}, found {value!r}") from None
+
+
+@cache
+def _adapter(kind: Any, low: float | None, high: float | None, choices: tuple[Any, ...] | None) -> Any:
+    """Return the pydantic type of a hyper-parameter: the types of a stream's keys, with its own range."""
+    if kind in (int, float):
+        hint: Any = Annotated[_TYPES[kind], Field(ge=low, le=high)]
+    else:
+        hint = _TYPES[kind]
+    return TypeAdapter(Annotated[hint, AfterValidator(partial(_choose, choices))] if choices else hint)
+
+
+def _choose(choices: tuple[Any, ...], value: Any) -> Any:
+    if value not in choices:
+        raise ValueError("not one of the choices")
+    return value
+
+
+def _allowed(field: dataclasses.Field[Any]) -> str:
+    low, high, choices = (field.metadata.get(key) for key in ("low", "high", "choices"))
+    if choices:
+        return f"one of {', '.join(map(repr, choices))}"
+    words = _WORDS[_kind(field)]
+    if low is not None and high is not None:
+        return f"{words} from {low} to {high}"
+    if low is not None:
+        return f"{words} of at least {low}"
+    return f"{words} of at most {high}" if high is not None else words
 
 
 def _kind(field: dataclasses.Field[Any]) -> type[Any]:
@@ -171,40 +233,10 @@ def _kind(field: dataclasses.Field[Any]) -> type[Any]:
     return float if field.type in ("float", float) and type(field.default) is int else type(field.default)
 
 
-def _coerce(field: dataclasses.Field[Any], value: Any) -> Any:
-    """Turn whole numbers into floats and 1e3 into a whole number where that is what is declared."""
-    kind = _kind(field)
-    if kind is float and type(value) is int:
-        return float(value)
-    return int(value) if kind is int and isinstance(value, float) and value.is_integer() else value
-
-
-def _check_value(method: str, field: dataclasses.Field[Any], value: Any) -> None:
-    wanted = _kind(field)
-    low, high = field.metadata.get("low"), field.metadata.get("high")
-    choices = field.metadata.get("choices", ())
-    place = f"method.{field.name} of {method}"
-    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
-    if type(value) is not wanted:
-        raise BadConfig(f"{place} must be {_WORDS.get(wanted, wanted.__name__)}, not {value!r}")
-    if choices and value not in choices:
-        raise BadConfig(f"{place} is {value!r}; allowed: {', '.join(map(repr, choices))}")
-    is_number = wanted in (int, float)
-    if is_number and not math.isfinite(float(value)):
-        raise BadConfig(f"{place} is {value}; a finite number{_range(low, high)} is wanted")
-    if is_number and ((low is not None and value < low) or (high is not None and value > high)):
-        raise BadConfig(f"{place} is {value}; allowed: a number{_range(low, high)}")
-
-
-_WORDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text"}
-
-
-def _range(low: float | None, high: float | None) -> str:
-    if low is None and high is None:
-        return ""
-    if high is None:
-        return f" of at least {low}"
-    if low is None:
-        return f" of at most {high}"
-    return f" from {low} to {high}"
+_TYPES: Final[Mapping[type, Any]] = {
+    int: Whole,
+    float: Annotated[float, Strict(), Field(allow_inf_nan=False)],
+    bool: Flag,
+    str: Annotated[str, Strict()],
+}
+_WORDS: Final = {int: "a whole number", float: "a finite number", bool: "true or false", str: "a text"}

@@ -20,7 +20,7 @@ def seed_from(seed: int, scope: Sequence[str], purpose: str) -> int:
         scope: names that the generator belongs to; their order does not matter.
         purpose: what is drawn, for example "masks" or "dropout".
 
-    Example:
+    Examples:
         >>> seed_from(0, ["phone"], "masks") == seed_from(0, ["phone"], "blocks")
         False
     """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,10 +11,12 @@ import torch
 from torch import Tensor
 
 from ctbench.backbone import Backbone, Batch
-from ctbench.batch import move
+from ctbench.backbone.batch import move
 from ctbench.data.stream import PretrainRecipe
 from ctbench.data.tokens import Blocks
-from ctbench.device import seed_torch
+from ctbench.errors import BadPlugin
+from ctbench.kernels.compiled import compile_layers
+from ctbench.machine.device import seed_torch
 from ctbench.masking import Masker, replace_rows
 from ctbench.memory import Tree
 from ctbench.randomness import make_generator, seed_from
@@ -22,8 +25,8 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
 
-class Text:
-    """The text of a stage: the blocks of its domains, drawn in equal shares.
+class TextOrder:
+    """The order of a stage's text: the blocks of its domains, drawn in equal shares.
 
     Every domain is read in its own order, shuffled anew each time it has been read through, so a union of domains
     neither favours the larger corpus nor changes what a single domain would give.
@@ -71,6 +74,31 @@ class Text:
         return self._orders[index, epoch]
 
 
+@dataclass(frozen=True, kw_only=True)
+class StageInputs:
+    """What a stage starts from.
+
+    Args:
+        backbone: built by the method, weights loaded, on its device.
+        memory: the tree left by the stage before.
+        blocks: the stage's text by domain.
+        recipe: batch, length, learning rate and so on; `precision` and `compiled` are resolved.
+        num_steps: number of updates to make.
+        seed: the run's seed.
+        load_teacher: returns the LM as it was before this stage.
+        general: the stream's general text; None for a method that does not declare that it reads it.
+    """
+
+    backbone: Backbone
+    memory: Tree
+    blocks: dict[str, Blocks]
+    recipe: PretrainRecipe
+    num_steps: int
+    seed: int
+    load_teacher: Callable[[], Backbone]
+    general: Blocks | None = None
+
+
 class Stage:
     """What the hooks of a method are given.
 
@@ -86,33 +114,26 @@ class Stage:
         num_extra: blocks given out by `text` and `sample` so far.
     """
 
-    def __init__(
-        self,
-        *,
-        backbone: Backbone,
-        memory: Tree,
-        blocks: dict[str, Blocks],
-        recipe: PretrainRecipe,
-        seed: int,
-        num_steps: int,
-        load_teacher: Callable[[], Backbone],
-    ) -> None:
-        self.backbone = backbone
-        self.memory = memory
-        self.domains = tuple(blocks)
+    def __init__(self, inputs: StageInputs) -> None:
+        recipe = inputs.recipe
+        self.backbone = inputs.backbone
+        self.memory = inputs.memory
+        self.domains = tuple(inputs.blocks)
         self.recipe = recipe
-        self.num_steps = num_steps
+        self.num_steps = inputs.num_steps
         self.step = 0
-        self.device = next(backbone.parameters()).device
+        self.device = next(inputs.backbone.parameters()).device
         self.notes: dict[str, float] = {}
         self.blocks = torch.empty(0, recipe.length, dtype=torch.int64)
-        self._masker = Masker.of(backbone, recipe.mask_fraction)
-        self._seed = seed
-        self._text = Text(blocks, seed=seed, purpose="blocks")
-        self._extra = Text(blocks, seed=seed, purpose="extra blocks")
+        self._masker = Masker.of(inputs.backbone, recipe.mask_fraction)
+        self._seed = inputs.seed
+        self._text = TextOrder(inputs.blocks, seed=inputs.seed, purpose="blocks")
+        self._extra = TextOrder(inputs.blocks, seed=inputs.seed, purpose="extra blocks")
         self.num_extra = 0
         self._generators: dict[str, np.random.Generator] = {}
-        self._load_teacher = load_teacher
+        self._general = inputs.general
+        self._forgets = False
+        self._load_teacher = inputs.load_teacher
         self._teacher: Backbone | None = None
 
     @property
@@ -127,7 +148,7 @@ class Stage:
             self._teacher = self._load_teacher().requires_grad_(False).eval().to(self.device)
             self._teacher.forward_tokens = 0
             if self.recipe.compiled:
-                self._teacher.compile_layers()
+                compile_layers(self._teacher.layers, self.device)
         return self._teacher
 
     @property
@@ -164,6 +185,17 @@ class Stage:
         self.num_extra += count
         return torch.from_numpy(self._extra.rows(first, count))
 
+    def general(self, count: int) -> Tensor:
+        """Return `count` unmasked blocks [count, T] of the stream's general text, drawn with replacement.
+
+        Raises:
+            BadPlugin: the method does not declare that it reads general text.
+        """
+        if self._general is None:
+            raise BadPlugin("stage.general is for methods that declare traits = Traits(reads_general_text=True)")
+        chosen = self.generator("general text").integers(0, len(self._general), count)
+        return torch.from_numpy(self._general[chosen])
+
     def sample(self, count: int) -> Batch:
         """Return a fresh LM batch of `count` blocks of this stage's text; its passes count as cost."""
         return self.mask(self.text(count), "sample masks")
@@ -180,6 +212,18 @@ class Stage:
     def note(self, **numbers: float) -> None:
         """Record numbers about this stage in the result, for example the scale of a Fisher matrix."""
         self.notes |= {name: float(value) for name, value in numbers.items()}
+
+    def forget_moments(self) -> None:
+        """Let the optimiser begin anew with the next update, for weights that do not go on from where they were.
+
+        For `Method.begin` and `Method.after_step`. The learning rate and the number of updates stay those of the stage.
+        """
+        self._forgets = True
+
+    def take_forget_request(self) -> bool:
+        """Return whether moments are to be forgotten, once; called by the engine."""
+        asked, self._forgets = self._forgets, False
+        return asked
 
     def prepare(self) -> None:
         """Move before the first update, where `Method.begin` runs; called by the engine."""

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ctbench.backbone import Backbone
-from ctbench.families import Family, Role, require_family
+from ctbench.backbone.families import Family, Role, require_family
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,9 @@ bottlenecks are pre-trained; every weight of the LM stays as it was, so what it 
 Differs from the paper: it adapts a model to one labelled task, here the LM loss trains one set of adapters through the
 stream (or one per domain); layer norms stay frozen in stages; the start is the identity exactly, not nearly; it uses a
 higher learning rate for adapters alone, here the recipe's holds for every method and `scale` makes up for it; in cells
-everything trains unless `cell_trains` says otherwise. Written here and not taken from peft, which has no such layer.
+everything trains unless `cell_trains` says otherwise; a bottleneck stands before the dropout of its projection and not
+behind it, and its down-projection starts with a deviation of 0.1, ten times the paper's. Written here and not taken
+from peft, which has no such layer.
 """
 
 from __future__ import annotations
@@ -19,12 +21,10 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ctbench.method import Method, Traits, hyper
-from ctbench.plan import Plan, one_per_domain, sequential
+from ctbench import Method, Plan, Traits, hyper, one_per_domain, sequential
 
 if TYPE_CHECKING:
-    from ctbench.backbone import Backbone
-    from ctbench.data.stream import Stream
+    from ctbench import Backbone, Stream
 
 
 class Adapters(Method):

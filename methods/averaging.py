@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, ClassVar
 
 import torch
 
-from ctbench.method import Method, hyper
+from ctbench import Method, hyper
 
 if TYPE_CHECKING:
-    from ctbench.stage import Stage
+    from ctbench import Stage
 
 
 class Averaging(Method):

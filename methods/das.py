@@ -16,10 +16,12 @@ signed gradients); the proxy compares predictions at masked places (the code: so
 may have no dropout (tiny has none), so both the proxy and h+ use one of our own on the outputs of attention and
 feed-forward network, on top of the LM's; the contrast reads the masked text, so that the LM's own pass serves as h; a
 neuron's column of the second projection is masked too, and what has I = 1 is put back after weight decay; the code also
-has gates on the outputs of the second projection, masks one more bias, and reads unmasked text after a stage. With
-noise = 0 an LM without dropout has no general knowledge to guard. AdamW, the optimiser of that code and ours, divides a
-gradient by its own size, so a constant factor hardly matters until it is nearly 0 (I = 0.9 shortened a stage's path by
-3 %); `damps=update` scales the step instead.
+has gates on the outputs of the second projection, masks one more bias, and reads unmasked text after a stage; it masks
+the input columns of the query, key and value projections where we mask the rows that make a head (the transpose), gates
+a neuron before its activation and not after it (both importances correlate 0.87), and divides by the n - 1 deviation.
+With noise = 0 an LM without dropout has no general knowledge to guard. AdamW, the optimiser of that code and ours,
+divides a gradient by its own size, so a constant factor hardly matters until it is nearly 0 (I = 0.9 shortened a
+stage's path by 3 %); `damps=update` scales the step instead.
 """
 
 from __future__ import annotations
@@ -32,13 +34,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ctbench.kernels import drop
-from ctbench.method import Method, hyper
+from ctbench import Method, drop, hyper
 from ctbench.units import Units, gates, gradient_scales, normalise, restore_weights, scale_gradients, take_importance
 
 if TYPE_CHECKING:
-    from ctbench.backbone import Backbone, Batch
-    from ctbench.stage import Stage
+    from ctbench import Backbone, Batch, Stage
 
 
 class DAS(Method):

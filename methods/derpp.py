@@ -9,7 +9,8 @@ were stored. From the second stage on, a share of each batch's rows is drawn fro
 Differs from the paper: it stores outputs along the training and replays from the first batch on, here they are stored
 at the end of each stage, by the LM of that stage without dropout, in half precision; one draw serves both terms, not
 one each; replayed rows take places inside the recipe's batch, so all methods see the same number of tokens; the
-squared error is a mean over the places and the V logits, the paper's images have one place each.
+squared error is a mean over the places and the V logits, the paper's images have one place each; rows are drawn with
+replacement; the reservoir is offered the rows of a stage's first updates only, as many as its capacity holds.
 """
 
 from __future__ import annotations
@@ -20,14 +21,12 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ctbench.backbone import Batch
+from ctbench import Batch, Method, Reservoir, Traits, hyper
 from ctbench.errors import BadConfig
 from ctbench.masking import Masker, replace_rows
-from ctbench.memory import Reservoir
-from ctbench.method import Method, Traits, hyper
 
 if TYPE_CHECKING:
-    from ctbench.stage import Stage
+    from ctbench import Stage
 
 
 class DERPP(Method):

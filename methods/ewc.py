@@ -12,8 +12,8 @@ An example is one row of fresh text; its loss is the mean over its predicted pla
 result as `fisher_scale`: weights of papers that do not normalise are to be multiplied by it.
 
 Differs from the papers: G uses the text's own tokens as labels (the empirical Fisher) and not samples of the LM; it is
-normalised to mean 1, so that the weight means the same for every LM and row length; the untouched LM has no Fisher, so
-stage 1 is naive.
+normalised to mean 1, so that the weight means the same for every LM and row length; the rule of `fisher_scale` is exact
+for one past domain only, as each domain is normalised by itself; the untouched LM has no Fisher, so stage 1 is naive.
 """
 
 from __future__ import annotations
@@ -24,11 +24,10 @@ from typing import TYPE_CHECKING, ClassVar
 import torch
 from torch import Tensor
 
-from ctbench.method import Method, hyper
+from ctbench import Method, hyper
 
 if TYPE_CHECKING:
-    from ctbench.backbone import Batch
-    from ctbench.stage import Stage
+    from ctbench import Batch, Stage
 
 
 class EWC(Method):

@@ -17,11 +17,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from ctbench.method import Method, Traits
-from ctbench.plan import BASE, Plan
+from ctbench import BASE, Method, Plan, Traits
 
 if TYPE_CHECKING:
-    from ctbench.data.stream import Stream
+    from ctbench import Stream
 
 
 class Joint(Method):

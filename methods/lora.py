@@ -14,14 +14,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ctbench.method import Method, Traits, hyper
-from ctbench.plan import Plan, one_per_domain, sequential
+from ctbench import Method, Plan, Traits, hyper, one_per_domain, sequential
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from ctbench.backbone import Backbone
-    from ctbench.data.stream import Stream
+    from ctbench import Backbone, Stream
 
 
 class LoRA(Method):

@@ -19,11 +19,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from ctbench.method import Method, hyper
+from ctbench import Method, hyper
 
 if TYPE_CHECKING:
-    from ctbench.backbone import Batch
-    from ctbench.stage import Stage
+    from ctbench import Batch, Stage
 
 
 class LwF(Method):

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from ctbench.method import Method
+from ctbench import Method
 
 
 class Naive(Method):

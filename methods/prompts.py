@@ -13,7 +13,9 @@ the cell is that of the untouched LM. So the domain of a task must be known.
 Differs from the papers: they tune a prompt on labelled tasks with the LM frozen throughout, here the LM loss trains it
 and in cells everything trains unless `cell_trains` says otherwise; it starts as noise and not from word vectors; they
 use learning rates up to 0.3 for prompts alone, here the recipe's holds for every method and `gain` makes up for it: a
-prompt is gain times its parameter. Written here and not taken from peft, whose prompts belong to one task and one head.
+prompt is gain times its parameter; prompt and text share position ids, peft's text goes on behind the prompt; `deep`
+replaces hidden vectors in front of each layer, where prefix tuning gives keys and values. Written here and not taken
+from peft, whose prompts belong to one task and one head.
 """
 
 from __future__ import annotations
@@ -23,14 +25,11 @@ from typing import TYPE_CHECKING, ClassVar, cast
 import torch
 from torch import Tensor, nn
 
-from ctbench.backbone import Backbone, Batch, Prompt
+from ctbench import Backbone, Batch, Method, Plan, Prompt, Traits, hyper, one_per_domain
 from ctbench.errors import BadConfig
-from ctbench.method import Method, Traits, hyper
-from ctbench.plan import Plan, one_per_domain
 
 if TYPE_CHECKING:
-    from ctbench.data.stream import Stream
-    from ctbench.stage import Stage
+    from ctbench import Stage, Stream
 
 
 class Prompts(Method):

@@ -1,4 +1,4 @@
-"""Replay: mix text of past domains into every batch.
+"""Replay: mix text of past domains, or general text, into every batch.
 
 Ibrahim, Therien, Gupta, Richter, Anthony, Lesort, Belilovsky, Rish, 2024, arXiv:2403.08763 (re-warm and replay);
 Chaudhry et al. 2019, arXiv:1902.10486 (reservoirs). A reservoir keeps a uniform sample of the token blocks that were
@@ -7,26 +7,31 @@ fresh masks:
 
     L = L_lm(theta; (1 - a) new rows + a replayed rows)
 
-Differs from the paper: replayed rows take places inside the recipe's batch, so the budget of tokens and updates is the
-same for all methods; the learning rate is warmed up anew at every stage by the recipe, whatever the method.
+With `source=general` the rows are drawn from the stream's general text, from the first stage on, and nothing is stored.
+So replays who has the text that the LM was first trained on, or one like it, and no text of past domains: it guards
+what the untouched LM knew and none of what the stages taught.
+
+Differs from the papers: rows are drawn with replacement, mammoth draws without; replayed rows take places inside the
+recipe's batch, so the budget of tokens and updates is the same for all methods; the learning rate is warmed up anew at
+every stage by the recipe, whatever the method. The first paper replays the text of the earlier pre-training, all of it;
+a stream's general text stands for it, and is exactly it only for a base that ctbench made.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from ctbench.memory import Reservoir
-from ctbench.method import Method, Traits, hyper
+from ctbench import Method, Traits, hyper
+from ctbench.memory import keep_past, mix_past, num_replayed
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ctbench.backbone import Batch
-    from ctbench.stage import Stage
+    from ctbench import Batch, Stage
 
 
 class Replay(Method):
-    """Rows of past text take places in each batch."""
+    """Rows of past or general text take places in each batch."""
 
     paper: ClassVar[str] = "arXiv:2403.08763"
     traits: ClassVar[Traits] = Traits(stores_text=True)
@@ -35,25 +40,20 @@ class Replay(Method):
     """Share of each batch's rows that are replayed, in [0, 1], rounded, one at least; 0 is naive, 1 is stage 1 again."""
     max_blocks: int = hyper(1000, low=1)
     """Token blocks kept at most, of all past domains together."""
+    source: str = hyper("past", choices=("past", "general"))
+    """What is replayed: text of past domains, which is stored, or the stream's general text, which is read again."""
+
+    @property
+    def configured_traits(self) -> Traits:
+        return Traits(reads_general_text=True) if self.source == "general" else self.traits
 
     def loss(self, stage: Stage, batch: Batch) -> dict[str, Tensor]:
-        memory = Reservoir(stage.memory, capacity=self.max_blocks)
-        count = self._num_replayed(len(batch.input_ids))
-        if count and len(memory):
-            batch = stage.mix(batch, memory.draw(count, stage.generator("replay"))["blocks"])
-        loss = stage.backbone(batch).loss
-        assert loss is not None
-        return {"lm": loss}
+        if self.source == "past":
+            batch = mix_past(stage, batch, fraction=self.replay_fraction, capacity=self.max_blocks)
+        elif self.replay_fraction:
+            batch = stage.mix(batch, stage.general(num_replayed(self.replay_fraction, len(batch.input_ids))))
+        return super().loss(stage, batch)
 
     def end(self, stage: Stage) -> None:
-        count = self._num_replayed(stage.recipe.batch)
-        if not count:
-            return
-        memory = Reservoir(stage.memory, capacity=self.max_blocks)
-        # Rows that no replayed ones took the place of, and as many of the first stage, where none did.
-        kept = stage.recipe.batch - (count if len(memory) or count < stage.recipe.batch else 0)
-        for step in range(stage.num_steps):
-            memory.offer(stage.generator("reservoir"), blocks=stage.blocks_of(step)[:kept].int())
-
-    def _num_replayed(self, num_rows: int) -> int:
-        return max(1, round(self.replay_fraction * num_rows)) if self.replay_fraction else 0
+        if self.source == "past":
+            keep_past(stage, fraction=self.replay_fraction, capacity=self.max_blocks)

@@ -16,11 +16,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, ClassVar
 
-from ctbench.method import Method, Traits
-from ctbench.plan import Plan, one_per_domain
+from ctbench import Method, Plan, Traits, one_per_domain
 
 if TYPE_CHECKING:
-    from ctbench.data.stream import Stream
+    from ctbench import Stream
 
 
 class Separate(Method):

@@ -1,12 +1,12 @@
-"""A world to try methods in: a stream of two domains and an LM, both as small as can be, encoder or decoder.
+"""A tiny world to check methods in: a stream of two domains and a tiny LM, encoder or decoder.
 
-It needs no network and no pre-training; a stage takes a tenth of a second.
+No network and no pre-training are needed; a stage takes a tenth of a second.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,24 +15,25 @@ from typing import Any, Literal
 import torch
 
 from ctbench.backbone import Backbone
+from ctbench.backbone.loading import model_class, quiet
+from ctbench.backbone.tiny import build_tokenizer, tiny_settings
+from ctbench.data.schema import GENERAL
 from ctbench.data.sources import read_texts
 from ctbench.data.stream import Stream
 from ctbench.data.tokens import Blocks, pack
-from ctbench.loading import model_class, quiet
-from ctbench.plugins import get_stream
-from ctbench.pretrain import LOG_EVERY
-from ctbench.tiny import build_tokenizer, tiny_settings
+from ctbench.plugins.find import get_stream
+from ctbench.training.log import LOG_EVERY
 
 SEED = 0
 NUM_STEPS = LOG_EVERY + 2
 """Updates of a stage: enough for one mid-stage checkpoint and some updates after it."""
 LENGTH, BATCH = 16, 8
 DROPOUT = 0.1
-"""Of the encoder, so that generators of dropout are part of what is tried."""
+"""Dropout of the encoder, so that the laws cover its random numbers too."""
 
 _STREAM = f"""
 kind = "domain"
-summary = "Two domains to try methods on"
+summary = "Two domains to check methods with"
 general = {{ source = "synthetic" }}
 
 [language]
@@ -61,46 +62,48 @@ precision = "fp32"
 
 
 @dataclass(frozen=True, kw_only=True)
-class World:
-    """What a method is tried in.
+class TinyWorld:
+    """Stream, text and LM to check methods with.
 
     Attributes:
         objective: "mlm" (encoder) or "clm" (decoder).
-        base: the untouched LM, to be copied and never to be trained.
+        base: the untouched LM; copy it, never train it.
         blocks: the packed text of every domain by name.
-        folder: where the files of a trial go; removed with the world.
+        general: the packed general text.
+        folder: files of a dry run; removed with the world.
     """
 
     objective: str
     stream: Stream
     base: Backbone
     blocks: dict[str, Blocks]
+    general: Blocks
     folder: Path
 
 
 @contextmanager
-def tiny_world(objective: Literal["mlm", "clm"]) -> Iterator[World]:
-    """Make a world, which lasts as long as the context.
+def tiny_world(objective: Literal["mlm", "clm"], settings: Mapping[str, Any] | None = None) -> Iterator[TinyWorld]:
+    """Make a tiny world; its files are removed when the block ends.
 
     Args:
-        objective: "mlm" for an encoder of ModernBERT's shape with dropout, "clm" for a decoder of LLaMA's.
+        objective: "mlm" for a ModernBERT encoder with dropout, "clm" for a LLaMA decoder.
+        settings: settings of the stream to override, by key, such as {"pretrain.schedule": "infinite"}.
     """
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "world.toml").write_text(_STREAM, encoding="utf-8")
-        stream = get_stream(str(folder / "world.toml"))
+        stream = get_stream(str(folder / "world.toml"), settings=settings or {})
         assert stream.general is not None
         base = _build(build_tokenizer(read_texts(stream, stream.general, domain=None)), objective)
         cls_id = base.tokenizer.cls_token_id if objective == "mlm" else None
+        texts = {domain.name: read_texts(stream, domain.text, domain=domain.name) for domain in stream.domains}
+        texts[GENERAL] = read_texts(stream, stream.general, domain=None)
         blocks = {
-            domain.name: Blocks(
-                pack(read_texts(stream, domain.text, domain=domain.name), base.tokenizer, folder / domain.name),
-                LENGTH,
-                cls_id=cls_id,
-            )
-            for domain in stream.domains
+            name: Blocks(pack(text, base.tokenizer, folder / name), LENGTH, cls_id=cls_id)
+            for name, text in texts.items()
         }
-        yield World(objective=objective, stream=stream, base=base, blocks=blocks, folder=folder)
+        general = blocks.pop(GENERAL)
+        yield TinyWorld(objective=objective, stream=stream, base=base, blocks=blocks, general=general, folder=folder)
 
 
 def _build(tokenizer: Any, objective: Literal["mlm", "clm"]) -> Backbone:

@@ -1,0 +1,298 @@
+"""A hypernetwork that mixes components by what a text is about, and what keeps its choices apart and in memory.
+
+What is mixed (prompts, maps of the word embeddings) is the method's business. Here are the contexts that the
+hypernetwork reads in a stage and in a cell, the random contexts under which an LM agrees with its teacher, and two
+losses on its shares.
+
+Legend: B batch, T tokens, E width of a context, M components, K past stages.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol, cast
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ctbench.backbone import Backbone, Batch, Output
+from ctbench.backbone.batch import move
+from ctbench.backbone.wordmap import Condition
+from ctbench.contexts import Contexts, to_context, unit
+from ctbench.masking import first_rows
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from ctbench.stage import Stage
+
+NUM_TEXTS = 16
+"""Texts whose mean is the least certain context that is shown in a stage."""
+NUM_OTHERS = 5
+"""Random contexts that the own shares are compared with."""
+SHARED = 0.2
+"""A random context has up to this share of the own one."""
+BLURRED = 0.3
+"""A past context is shown with up to this share of a random one."""
+
+
+class Settings(Protocol):
+    """What a hypernetwork is told by its method."""
+
+    @property
+    def bottleneck(self) -> int:
+        """Width of the hidden layer."""
+
+    @property
+    def sharpness(self) -> float:
+        """Factor of the logits; at 1 the softmax stays near uniform in a stage of a few hundred updates."""
+
+    @property
+    def context(self) -> str:
+        """Kind of context, see `Contexts`."""
+
+    @property
+    def reads(self) -> str:
+        """Contexts are "running" means of all texts so far, or those of each "single" text."""
+
+
+class Hypernetwork(nn.Module):
+    """Turns contexts into shares of M components: E -> bottleneck -> tanh -> M -> softmax.
+
+    A decoder is told nothing about the tokens it predicts. With running contexts a text is told about those before it;
+    a condition that may differ from place to place (`by_place`) about the tokens up to the place, too.
+
+    Args:
+        backbone: the untouched base.
+        num_components: M.
+        like: the settings.
+        by_place: whether a decoder's contexts may differ from place to place.
+    """
+
+    def __init__(self, backbone: Backbone, num_components: int, *, like: Settings, by_place: bool = True) -> None:
+        super().__init__()
+        self.contexts = Contexts(backbone, kind=like.context)
+        self.is_causal = backbone.objective == "clm"
+        self.is_running = like.reads == "running"
+        self.by_place = by_place
+        self.sharpness = like.sharpness
+        layers = nn.Linear(self.contexts.width, like.bottleneck), nn.Tanh(), nn.Linear(like.bottleneck, num_components)
+        self.weigh = nn.Sequential(*layers)
+
+    def forward(self, context: Tensor) -> Tensor:
+        """Return the shares [..., M] of contexts [..., E]."""
+        shares: Tensor = F.softmax(self.sharpness * self.weigh(context).float(), dim=-1)
+        return shares
+
+    # What it reads
+
+    @torch.no_grad()
+    def context_of(self, batch: Batch) -> Tensor:
+        """Return the context outside a stage: [E] for all texts, [B, E] for each text, or [B, T, E] for each place.
+
+        With running contexts it is the mean of all text seen in training since `Contexts.forget`, the batch included;
+        before any, the mean of the batch, or for a decoder of what stands before.
+        """
+        if self.is_running and self.training:
+            self.contexts.observe(batch)
+        if self.is_running and self.contexts.count > 0:
+            return self.contexts.running()
+        vectors, weights = self.contexts.read(batch)
+        if self.is_causal:
+            return self._from_the_left(vectors, weights)
+        if self.is_running:
+            return to_context(vectors.sum((0, 1)), weights.sum())
+        return to_context(vectors.sum(1), weights.sum(1))
+
+    def _from_the_left(self, vectors: Tensor, weights: Tensor) -> Tensor:
+        """Return contexts [B, T, E] of places or [B, E] of texts, from sums [B, T, E] and their weights [B, T, 1]."""
+        if not self.by_place:
+            total, count = vectors.sum(1), weights.sum(1)
+            return to_context(total.cumsum(0) - total, count.cumsum(0) - count)
+        if not self.is_running:
+            return to_context(vectors.cumsum(1), weights.cumsum(1))
+        total, count = vectors.flatten(0, 1).cumsum(0), weights.flatten(0, 1).cumsum(0)
+        return to_context(total, count).view(vectors.shape)
+
+    @torch.no_grad()
+    def stage_context(self, stage: Stage, batch: Batch) -> Tensor:
+        """Return a context [B, E] for each text of a stage, and let the batch enter the stage's mean.
+
+        It lies between the stage's mean and that of `NUM_TEXTS` texts of the batch, so that the contexts of cells
+        look familiar. A decoder's text is not among those that it is told about.
+        """
+        vectors, weights = self.contexts.read(batch)
+        if self.is_causal and not self.is_running:
+            return self._from_the_left(vectors, weights)
+        total, count = vectors.sum(1), weights.sum(1)
+        if not self.is_running:
+            return to_context(total, count)
+        generator, size = stage.generator("contexts"), len(total)
+        keys = generator.random((size, size), dtype=np.float32) + self.is_causal * np.eye(size, dtype=np.float32)
+        chosen = np.argsort(keys, axis=1)[
+            :, : min(NUM_TEXTS, size - self.is_causal)
+        ]  # none beside a decoder's only text
+        groups = _moved(np.eye(size, dtype=np.float32)[chosen].sum(1), stage.device)
+        with torch.autocast(
+            stage.device.type, enabled=False
+        ):  # contexts stay in float32, whatever the stage computes in
+            few = to_context(groups @ total, groups @ count)
+        share = _moved(generator.random((size, 1), dtype=np.float32), stage.device)
+        if self.contexts.count > 0:
+            few = unit(torch.lerp(self.contexts.running().expand_as(few), few, share))
+        self.contexts.observe(batch)
+        return few
+
+    @torch.no_grad()
+    def random_context(self, stage: Stage, own: Tensor, *, purpose: str) -> Tensor:
+        """Return a context [n, E] unlike each of the own ones: half of the time that of a past stage, once there is any.
+
+        Both kinds are shown with a little of another direction.
+
+        Args:
+            stage: whose generator is used.
+            own: [n, E] of texts, or [n, T, E] of places.
+            purpose: what they are for.
+        """
+        own = of_texts(own)
+        generator, past = stage.generator(purpose), past_contexts(stage)
+        random = scrambled(own, generator, share=SHARED)
+        if len(past):
+            rows = generator.integers(0, len(past), len(own))
+            is_past = _moved(generator.random((len(own), 1)) < 0.5, own.device)
+            random = torch.where(is_past, blurred(past[_moved(rows, own.device)], generator), random)
+        return random
+
+    def remember(self, stage: Stage) -> None:
+        """Keep the stage's mean context among the past ones: a vector, no text."""
+        stage.memory.setdefault("contexts", []).append(self.contexts.running().cpu())
+        self.contexts.forget()
+
+    # Losses on its shares
+
+    def keeping(self, stage: Stage) -> Tensor:
+        """Return the mean KL divergence, in nats, of its shares from its teacher's on past contexts."""
+        past = past_contexts(stage)
+        generator = stage.generator("kept contexts")
+        context = blurred(past.repeat(-(-NUM_TEXTS // len(past)), 1), generator)
+        with torch.no_grad():
+            wanted = mixer_of(stage.teacher).network(context)
+        return divergence(wanted, self(context)).mean()
+
+    def disagreement(self, stage: Stage, context: Tensor, shares: Tensor) -> Tensor:
+        """Return the mean overlap, in [0, 1], of the shares [B, M] on contexts [B, E] with those on random contexts.
+
+        A pair counts by 1 - the cosine of its contexts, so alike contexts may have alike shares. Unlike the hinge of a
+        cosine, which is 1 between hidden states that hardly differ, it has a gradient from the start.
+        """
+        others = self.random_context(stage, context[:NUM_OTHERS], purpose="other contexts")
+        overlap: Tensor = shares @ self(others).T
+        return (overlap * distance(context.unsqueeze(-2), others)).mean()
+
+
+class Mixer(nn.Module):
+    """What a backbone's prompter is whose condition (a prompt, a map of the word embeddings) a hypernetwork mixes."""
+
+    network: Hypernetwork
+
+    def of(self, shares: Tensor) -> Condition:
+        """Return the condition that shares [..., M] give."""
+        raise NotImplementedError
+
+    def forward(self, _backbone: Backbone, batch: Batch) -> Condition:
+        """Return the condition of some texts outside a stage, see `Hypernetwork.context_of`."""
+        return self.of(self.network(self.network.context_of(batch)))
+
+    def told(self, text: Batch) -> Condition:
+        """Return the condition of one context, that of all texts of a batch together."""
+        total, count = (part.flatten(0, 1).sum(0) for part in self.network.contexts.read(text))
+        return self.of(self.network(to_context(total, count)))
+
+    def random(self, batch: Batch, generator: np.random.Generator) -> Condition:
+        """Return the condition of a random context, unlike that of the texts and unlike any past one."""
+        own = of_texts(self.network.context_of(batch))
+        return self.of(self.network(scrambled(own, generator, share=0.0)))
+
+
+def random_passes(
+    stage: Stage, batch: Batch, context: Tensor, *, fraction: float, lm: bool = True
+) -> tuple[Output, Output]:
+    """Run a share of a stage's texts under random contexts.
+
+    Args:
+        stage: whose backbone's prompter is a `Mixer`.
+        batch: its texts.
+        context: their own contexts [B, E].
+        fraction: share of the rows, in [0, 1], one at least.
+        lm: whether logits are wanted.
+
+    Returns:
+        What the LM in training and, without gradient, its teacher make of them, each with its own hypernetwork.
+    """
+    some = first_rows(batch, max(1, round(fraction * len(context))))
+    mixer, before = mixer_of(stage.backbone), mixer_of(stage.teacher)
+    random = mixer.network.random_context(stage, context[: len(some.input_ids)], purpose="random contexts")
+    student = stage.backbone(some, prompt=mixer.of(mixer.network(random)), lm=lm)
+    with torch.no_grad():
+        teacher = stage.teacher(some, prompt=before.of(before.network(random)), lm=lm)
+    return student, teacher
+
+
+def mixer_of(backbone: Backbone) -> Mixer:
+    """Return a backbone's prompter, which is a `Mixer`."""
+    assert backbone.prompter is not None
+    return cast(Mixer, backbone.added[backbone.prompter])
+
+
+def scrambled(context: Tensor, generator: np.random.Generator, *, share: float) -> Tensor:
+    """Return contexts [..., E] with random signs, which hold up to `share` of the ones given."""
+    signs = _signs(generator, context)
+    shares = _moved(generator.random((*context.shape[:-1], 1), dtype=np.float32), context.device)
+    return unit(torch.lerp(context * signs, context, share * shares))
+
+
+def blurred(context: Tensor, generator: np.random.Generator) -> Tensor:
+    """Return contexts [n, E] with up to `BLURRED` of a random direction."""
+    signs = _signs(generator, context)
+    shares = _moved(generator.random((len(context), 1), dtype=np.float32), context.device)
+    return unit(torch.lerp(context, context * signs, BLURRED * shares))
+
+
+def of_texts(context: Tensor) -> Tensor:
+    """Return contexts of texts [B, E]: of those of places [B, T, E] the last ones."""
+    return context[:, -1] if context.dim() == 3 else context
+
+
+def past_contexts(stage: Stage) -> Tensor:
+    """Return the mean contexts [K, E] of the stages before this one."""
+    kept: list[Tensor] = stage.memory.get("contexts", [])
+    return move(torch.stack(kept), stage.device) if kept else torch.empty(0)
+
+
+def distance(one: Tensor, other: Tensor) -> Tensor:
+    """Return 1 - cosine of contexts, at least 0."""
+    return (1.0 - F.cosine_similarity(one, other, dim=-1)).clamp(min=0.0)
+
+
+def divergence(wanted: Tensor, given: Tensor) -> Tensor:
+    """Return the KL divergence [...] in nats of shares `given` [..., M] from `wanted`."""
+    return F.kl_div(given.clamp(min=1e-9).log(), wanted.clamp(min=1e-9).log(), log_target=True, reduction="none").sum(
+        -1
+    )
+
+
+def agreement(student: Output, teacher: Output) -> Tensor:
+    """Return the mean KL divergence, in nats, of the student's outputs from the teacher's at the predicted places."""
+    assert teacher.logits is not None and student.logits is not None
+    wanted, given = (F.log_softmax(logits.float(), dim=-1) for logits in (teacher.logits, student.logits))
+    return F.kl_div(given, wanted, log_target=True, reduction="batchmean")
+
+
+def _signs(generator: np.random.Generator, like: Tensor) -> Tensor:
+    signs = 2.0 * generator.integers(0, 2, tuple(like.shape)).astype(np.float32) - 1.0
+    return _moved(signs, like.device)
+
+
+def _moved(values: npt.NDArray[Any], where: torch.device) -> Tensor:
+    return move(torch.from_numpy(values), where)

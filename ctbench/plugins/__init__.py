@@ -1,0 +1,1 @@
+"""How methods and streams are found, described and created."""
