@@ -1,4 +1,4 @@
-"""The one document that `--json` prints, apart from whatever else prints meanwhile: a method, its import, a library."""
+"""The one document that `--json` prints, kept apart from what a method or a library prints meanwhile."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _OUTPUT: ContextVar[TextIO | None] = ContextVar("_OUTPUT", default=None)
 
 @contextlib.contextmanager
 def answer_apart() -> Iterator[None]:
-    """Send to standard error whatever is printed in the block, but for `print_answer`."""
+    """Send everything that is printed in the block to standard error, except by `print_answer`."""
     token = _OUTPUT.set(sys.stdout)
     try:
         with contextlib.redirect_stdout(sys.stderr):
@@ -23,5 +23,5 @@ def answer_apart() -> Iterator[None]:
 
 
 def print_answer(text: str) -> None:
-    """Print on standard output what a command was asked for."""
+    """Print the answer of a command on standard output."""
     print(text, file=_OUTPUT.get() or sys.stdout)

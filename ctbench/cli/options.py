@@ -1,13 +1,135 @@
-"""Options that several commands share, and how their texts are read."""
+"""The options of a command: names, defaults and help texts are those of the API's function of the same name."""
 
 from __future__ import annotations
 
+import functools
+import inspect
+import sys
+import typing
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import typer
 
+from ctbench.api.texts import argument_texts
 from ctbench.errors import BadConfig
+from ctbench.results.folder import RESULTS, default_results
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
+
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="Show no progress on standard error.")]
+VerboseOption = Annotated[
+    bool,
+    typer.Option("--verbose", "-v", help="Say more on standard error, a line per node; run prints what show prints."),
+]
+DryRunOption = Annotated[bool, typer.Option("--dry-run", help="Show what would be computed, as `ctbench plan` does.")]
+
+SHORT: Final = {"method": "-m", "stream": "-s", "kind": "-k", "output": "-o"}
+METAVARS: Final = {
+    "results": "DIR",
+    "output": "PATH",
+    "log": "FILE",
+    "planned": "A:B",
+    "set": "KEY=VALUE",
+    "seed": "N,...",
+    "order": "N,...",
+    "slurm": "KEY=VALUE,...",
+}
+TYPES: Final[dict[str, Any]] = {
+    "bool": bool,
+    "int": int,
+    "int | None": int,
+    "float": float,
+    "float | None": float,
+    "Names": list[str],
+    "Settings": list[str],
+    "Several": list[str],
+    "Several | None": list[str],
+    "Numbers | None": list[str],
+}
+"""Types of options by the annotations of the API; every other one is a text, which the function reads."""
+KINDS: Final[dict[Any, str]] = {str: "TEXT", int: "NUMBER", float: "NUMBER", list[str]: "NAME,..."}
+ONLY_PYTHON: Final = ("progress", "folder")
+"""Arguments of the API that no command has: standard error shows progress, files are written here."""
+
+Command = Callable[..., None]
+
+
+def takes_options_of(function: Callable[..., Any], *, arguments: Sequence[str] = ()) -> Callable[[Command], Command]:
+    """Give a command the options of a function of the API, as its `**given`.
+
+    Args:
+        function: the function of the API.
+        arguments: options that are given by their position.
+    """
+
+    def decorate(command: Command) -> Command:
+        @functools.wraps(command)
+        def call(**given: Any) -> None:
+            named = {name: value for name, value in given.items() if value is not None and value is not False}
+            command(**{name: ",".join(value) if name in numbers else value for name, value in named.items()})
+            folder = default_results()
+            is_shown = sys.stdout.isatty() or folder.name != RESULTS
+            if is_shown and reads_results(function.__name__, given) and given["results"] is None:
+                print(f"results: {folder}", file=sys.stderr)
+
+        shown = inspect.signature(function).parameters
+        numbers = [name for name, each in shown.items() if each.annotation == "Numbers | None"]
+        texts, hints = argument_texts(function.__doc__), typing.get_type_hints(command, include_extras=True)
+        taken = [
+            _parameter(each, texts[name], is_argument=name in arguments)
+            for name, each in shown.items()
+            if name not in ONLY_PYTHON or name in arguments
+        ]
+        own = [
+            each.replace(annotation=hints[each.name], kind=each.KEYWORD_ONLY)
+            for each in inspect.signature(command).parameters.values()
+            if each.kind is not each.VAR_KEYWORD
+        ]
+        call.__signature__ = inspect.Signature([*taken, *own])  # type: ignore[attr-defined]  # inspect looks for it
+        call.__annotations__ = {each.name: each.annotation for each in [*taken, *own]}
+        del call.__wrapped__  # typer would read the annotations of what is wrapped
+        return call
+
+    return decorate
+
+
+def reads_results(name: str, given: Mapping[str, Any]) -> bool:
+    """Return whether a command with these options reads a folder of results, or writes one without naming its files."""
+    return "results" in given and name != "run" and given.get("what", "runs") == "runs"
+
+
+def _parameter(given: inspect.Parameter, text: str, *, is_argument: bool) -> inspect.Parameter:
+    """Return a parameter of a command for one of the API."""
+    kind: Any = TYPES.get(str(given.annotation), str)
+    default = _default(given, kind)
+    more: dict[str, Any] = {"help": text[:1].upper() + text[1:]}
+    if given.name in ("results", "output", "log"):
+        more["parser"] = to_path
+    if kind is bool:
+        more["show_default"] = False
+    elif isinstance(given.default, tuple) and given.default:
+        more["show_default"] = ",".join(given.default)
+    if is_argument:
+        info = typer.Argument(**more)
+    else:
+        flags = [f"--{given.name.replace('_', '-')}", *([SHORT[given.name]] if given.name in SHORT else [])]
+        if kind is not bool:
+            more["metavar"] = METAVARS.get(given.name) or KINDS[kind]
+        info = typer.Option(*flags, **more)
+    hint: Any = Annotated
+    annotation = hint[kind | None if default is None else kind, info]
+    return given.replace(annotation=annotation, default=default, kind=given.KEYWORD_ONLY)
+
+
+def _default(given: inspect.Parameter, kind: Any) -> Any:
+    """Return the default of an option; None leaves it to the API's function."""
+    if given.default is given.empty or kind is bool:
+        return given.default
+    if kind == list[str] or given.default is None:
+        return None
+    return kind(given.default)
 
 
 def to_path(text: str) -> Path:
@@ -15,103 +137,14 @@ def to_path(text: str) -> Path:
     return Path(text).expanduser()
 
 
-MethodOption = Annotated[str, typer.Option("--method", "-m", help="Name of a method, or path of a .py file.")]
-StreamOption = Annotated[str, typer.Option("--stream", "-s", help="Name of a stream, or path of a .toml file.")]
-ModelOption = Annotated[
-    str | None,
-    typer.Option(help="Backbone: tiny, a Hugging Face id with @revision, or a folder. Default: the recipe's own."),
-]
-RecipeOption = Annotated[str | None, typer.Option(help="One of the stream's recipes. Default: its own.")]
-SeedOption = Annotated[str, typer.Option(help="Run seed, or an inclusive range such as 0..2: one run each.")]
-OrderOption = Annotated[
-    str, typer.Option(help="Order of the domains: 0 is the stream's own, others are permutations; 0..2 is a range.")
-]
-ReorderOption = Annotated[bool, typer.Option("--reorder-periods", help="Let --order permute periods of time too.")]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set", help="Change a setting, as KEY=VALUE: method., pretrain., finetune., base., language., stream."
-    ),
-]
-ResultsOption = Annotated[Path, typer.Option(parser=to_path, metavar="DIR", help="Folder of result files.")]
-WorkersOption = Annotated[str, typer.Option(help="Worker processes: a number, 0 to compute in this process, or auto.")]
-OnlineOption = Annotated[bool, typer.Option("--online", help="Allow models and data to be fetched.")]
-ControlOption = Annotated[
-    bool, typer.Option("--control", help="Also score the base trained on for as long on general text.")
-]
-PrecisionOption = Annotated[
-    str | None, typer.Option(help="Arithmetic of stages and cells: fp32, bf16 or auto. Default: the recipe's own.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on standard output.")]
-
-
-MAX_RUNS = 1000
-
-
-def read_range(text: str, name: str) -> list[int]:
-    """Read "3" or an inclusive range "0..2".
+def progress_of(*, quiet: bool, verbose: bool) -> bool | str:
+    """Return the API's `progress` for the flags of a command.
 
     Raises:
-        BadConfig: anything else.
-
-    Example:
-        >>> read_range("0..2", "seed")
-        [0, 1, 2]
+        BadConfig: both flags were given.
     """
-    first, dots, last = text.partition("..")
-    try:
-        numbers = range(int(first), int(last if dots else first) + 1)
-    except ValueError:
-        numbers = range(0)
-    if not numbers or numbers[0] < 0:
-        raise BadConfig(f"--{name} is '{text}'; a number such as 0 or an inclusive range such as 0..2 is wanted")
-    if numbers[-1] - numbers[0] >= MAX_RUNS:  # len() of a huge range overflows
-        raise BadConfig(f"--{name} is '{text}'; a range of at most {MAX_RUNS} numbers is wanted")
-    return list(numbers)
+    if quiet and verbose:
+        raise BadConfig("--quiet and --verbose were both given; give one of them")
+    from ctbench.engine.job import VERBOSE
 
-
-def read_settings(pairs: list[str] | None, precision: str | None = None) -> tuple[dict[str, str], dict[str, Any]]:
-    """Split `--set` pairs into changes of the protocol (as texts) and of the method (as values).
-
-    Raises:
-        BadConfig: a pair without "=", or a table that does not exist.
-    """
-    protocol: dict[str, str] = {}
-    method: dict[str, Any] = {}
-    for pair in pairs or []:
-        key, equals, value = pair.partition("=")
-        if not equals or "." not in key:
-            raise BadConfig(f"--set '{pair}': KEY=VALUE with a table in the key is wanted, such as pretrain.lr=1e-3")
-        if key.startswith("method."):
-            method[key.removeprefix("method.")] = _value(value)
-        else:
-            protocol[key] = value
-    if precision is not None:
-        if precision not in ("fp32", "bf16", "auto"):
-            raise BadConfig(f"--precision is '{precision}'; allowed: fp32, bf16, auto")
-        protocol |= {f"{table}.precision": precision for table in ("pretrain", "finetune")}
-    return protocol, method
-
-
-def _value(text: str) -> Any:
-    import tomllib
-
-    try:
-        return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        return text
-
-
-def read_workers(text: str) -> int | None:
-    """Read "auto" (None) or a number.
-
-    Raises:
-        BadConfig: anything else.
-    """
-    from ctbench.launch import MAX_WORKERS
-
-    if text == "auto":
-        return None
-    if text.isdecimal() and int(text) <= MAX_WORKERS:
-        return int(text)
-    raise BadConfig(f"--workers is '{text}'; auto or a number from 0 to {MAX_WORKERS} is wanted")
+    return VERBOSE if verbose else not quiet

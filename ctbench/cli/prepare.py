@@ -1,38 +1,28 @@
-"""`ctbench prepare`: where a stream's data comes from, and how it is arranged."""
+"""`ctbench prepare`."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
-from pathlib import Path
-from typing import Annotated
+from typing import Any
 
-import typer
-
+import ctbench
 from ctbench.cli.answer import print_answer
-from ctbench.cli.options import JsonOption
+from ctbench.cli.options import JsonOption, takes_options_of
 
 
-def command(
-    stream: Annotated[str, typer.Argument(help="Name of a stream, or path of a .toml file.")],
-    folder: Annotated[
-        Path | None, typer.Argument(help="Folder with the originals. Without it: where they come from.")
-    ] = None,
-    as_json: JsonOption = False,
-) -> None:
-    """Say where a stream's data comes from; given a folder with the originals, arrange and check them."""
-    from ctbench.data.prepare import prepare_stream
-    from ctbench.plugins import get_stream
-
-    found = get_stream(stream)
-    if folder is None:
-        text = found.obtain.strip() or f"stream {found.name} says nothing about where its data comes from"
-        print_answer(json.dumps({"stream": found.name, "obtain": text}) if as_json else text)
+@takes_options_of(ctbench.prepare, arguments=("stream", "folder"))
+def command(as_json: JsonOption = False, **given: Any) -> None:
+    """Say where a stream's data comes from, or arrange and check it."""
+    found = ctbench.prepare(**given)
+    if found.prepared is None:
+        print_answer(json.dumps({"stream": found.stream, "obtain": found.obtain}) if as_json else found.obtain)
         return
-    prepared = prepare_stream(found, folder)
+    prepared = found.prepared
     if as_json:
-        print_answer(json.dumps({"stream": found.name, **dataclasses.asdict(prepared), "folder": str(prepared.folder)}))
+        record = {"stream": found.stream, **dataclasses.asdict(prepared), "folder": str(prepared.folder)}
+        print_answer(json.dumps(record))
         return
-    print(f"{len(prepared.files)} files of stream {found.name} lie in {prepared.folder}")
-    print(f"{prepared.checked} of them have the number of records and the digest they should have")
-    print(f"next: ctbench check {stream}")
+    print(f"{len(prepared.files)} files of stream {found.stream} are in {prepared.folder}")
+    print(f"{prepared.checked} of them have the expected number of records and the expected digest")
+    print(f"next: ctbench check {given['stream']}")

@@ -3,79 +3,51 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
+import ctbench
 from ctbench.cli.answer import print_answer
-from ctbench.cli.options import (
-    ControlOption,
-    JsonOption,
-    MethodOption,
-    ModelOption,
-    OnlineOption,
-    OrderOption,
-    PrecisionOption,
-    RecipeOption,
-    ReorderOption,
-    ResultsOption,
-    SeedOption,
-    SetOption,
-    StreamOption,
-    WorkersOption,
-    read_range,
-    read_settings,
-    read_workers,
-)
+from ctbench.cli.options import DryRunOption, JsonOption, QuietOption, VerboseOption, progress_of, takes_options_of
+from ctbench.cli.plan import print_plan
+from ctbench.engine.failures import NodesFailed
+
+if TYPE_CHECKING:
+    from ctbench.results.schema import Result
 
 
+@takes_options_of(ctbench.run, arguments=("study",))
 def command(
-    method: MethodOption,
-    stream: StreamOption,
-    model: ModelOption = None,
-    recipe: RecipeOption = None,
-    seed: SeedOption = "0",
-    order: OrderOption = "0",
-    reorder_periods: ReorderOption = False,
-    set_: SetOption = None,
-    precision: PrecisionOption = None,
-    results: ResultsOption = Path("results"),
-    workers: WorkersOption = "auto",
-    control: ControlOption = False,
-    online: OnlineOption = False,
     as_json: JsonOption = False,
+    quiet: QuietOption = False,
+    verbose: VerboseOption = False,
+    dry_run: DryRunOption = False,
+    **given: Any,
 ) -> None:
-    """Run a method on a stream and write the result; what was computed before is taken from the store."""
-    settings, method_settings = read_settings(set_, precision)
-    seeds, orders, count = read_range(seed, "seed"), read_range(order, "order"), read_workers(workers)
-    from ctbench.cli.progress import Progress
-    from ctbench.runner import run
+    """Run methods on streams and write the results."""
+    given["progress"] = progress_of(quiet=quiet, verbose=verbose)
+    if dry_run:
+        print_plan(ctbench.plan(**given), as_json=as_json)
+        return
+    try:
+        _show(ctbench.run(**given), as_json=as_json, verbose=verbose)
+    except NodesFailed as error:
+        _show(error.results, as_json=as_json, verbose=verbose)
+        raise
 
-    found = []
-    for each in orders:
-        with Progress() as progress:
-            found += run(
-                method=method,
-                stream=stream,
-                seeds=seeds,
-                results=results,
-                workers=count,
-                listen=progress.follow,
-                say=progress.say,
-                model=model,
-                recipe=recipe,
-                settings=settings,
-                method_settings=method_settings,
-                order=each,
-                allow_reorder=reorder_periods,
-                online=online,
-                control=control,
-            )
+
+def _show(found: Sequence[Result], *, as_json: bool, verbose: bool) -> None:
     if as_json:
-        from ctbench.result_format import to_record
+        from ctbench.results.format import to_record
 
         records = [to_record(result) for result in found]
         print_answer(json.dumps(records[0] if len(records) == 1 else records, allow_nan=False))
         return
-    from ctbench.cli.show import show
+    from ctbench.reporting.console import print_tables
+    from ctbench.reporting.summary import answer, describe
 
-    for result in found:
-        show(result)
+    if verbose:
+        for result in found:
+            print_tables(list(describe(result)))
+    else:
+        print_tables(list(answer(found, places=[str(result.path) for result in found if result.path])))

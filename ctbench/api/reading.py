@@ -1,0 +1,290 @@
+"""Read results: compare, plot, report, show, load_results."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ctbench.api.texts import Names, names
+from ctbench.errors import BadConfig, MissingResult, Notice
+from ctbench.results.folder import default_results
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from ctbench.reporting.compare import Comparison
+    from ctbench.results.schema import Result
+
+Results = str | Path | Sequence["Result"]
+
+
+def compare(
+    results: Results | None = None,
+    *,
+    stream: Names = (),
+    method: Names = (),
+    metric: Names = (),
+    on: str = "score",
+    columns: Names = (),
+    sort: str = "",
+    against: str | None = None,
+    planned: str | tuple[str, str] | None = None,
+    view: str = "leaderboard",
+    across: str = "",
+    confidence: float = 0.95,
+    partial: bool = False,
+    all: bool = False,
+    strict: bool = False,
+) -> Comparison:
+    """Compare results: one leaderboard per stream and protocol, or what each domain gained and lost.
+
+    Args:
+        results: Folder of result files; in Python also a list of results. Default: results; in a checkout of
+            ctbench my-results.
+        stream: Only these streams.
+        method: Only these methods.
+        metric: Metrics to show; the first one orders and ranks the rows. Default: as many of six as fit.
+        on: Matrix that the metrics are of: score, or loss (held-out LM loss, lower is better).
+        columns: Further columns: figures, standing, variance, cost, traits, findings, dates, the name of a figure (such as
+            general) or of a cost, or all.
+        sort: Metric, figure or cost that orders the rows, such as general or flops. Default: the first metric.
+        against: Compare every method with this one, Holm-corrected, and show nothing else.
+        planned: Test one comparison declared beforehand, A:B, without correction, and show nothing else.
+        view: Tables to make: leaderboard, or transfer (per domain).
+        across: Key of the recipe or the language, such as pretrain.schedule: runs that differ in it alone side by side.
+        confidence: Confidence of the intervals, in [0.5, 1); 1 - confidence is the level of the tests.
+        partial: Take means over incomplete sets, and mark them.
+        all: Show runs that are not comparable too, in tables of their own.
+        strict: Refuse result files that cannot be used.
+
+    Returns:
+        A comparison; print it, or use `.frame()`, `.render("latex")`, `.save("table.tex")` or `.record()`.
+
+    Raises:
+        MissingResult: there is nothing to compare.
+        UnknownName: no such stream, method, metric, column or entry.
+        BadConfig: a comparison that cannot be made.
+        BadResult: with `strict`, for a file that cannot be used.
+
+    Examples:
+        >>> comparison = compare("results", metric="F_Acc", against="naive")
+        >>> comparison.record()["tables"][0]["metrics"]
+        ['F_Acc']
+    """
+    from ctbench.reporting.compare import compare_results
+    from ctbench.reporting.groups import Choice
+    from ctbench.reporting.scores import Question, read_planned
+
+    choice = Choice(streams=names(stream), methods=names(method), everything=all, across=across)
+    question = Question(
+        metrics=names(metric),
+        on=on,
+        columns=names(columns),
+        sort=sort,
+        against=against,
+        planned=None if planned is None else read_planned(planned),
+        partial=partial,
+        confidence=confidence,
+    )
+    return compare_results(_or_default(results), choice, question, view=view, strict=strict)
+
+
+def plot(
+    results: Results | None = None,
+    *,
+    run: Names = (),
+    kind: str = "matrix",
+    stream: str | None = None,
+    method: Names = (),
+    metric: str = "anytime",
+    cost: str = "forward_tokens",
+    on: str = "score",
+    output: str | Path | None = None,
+    strict: bool = False,
+) -> Figure:
+    """Draw the results of one stream; several runs of a method are averaged.
+
+    Args:
+        results: Folder of result files; in Python also a list of results. Default: results; in a checkout of
+            ctbench my-results.
+        run: Paths of result files, or first characters of their keys.
+        kind: Kind of picture: matrix, difference, anytime, transfer, cost, loss, general,
+            stability or training.
+        stream: Stream to draw.
+        method: Only these methods, in this order.
+        metric: Metric of kind cost.
+        cost: Cost of kind cost: tokens, forward_tokens, flops, seconds, cpu_seconds, peak_memory_bytes,
+            added_parameters or stored_bytes.
+        on: Matrix to draw: score, or loss (held-out LM loss).
+        output: File to write: .png, .svg or .pdf.
+        strict: Refuse result files that cannot be used.
+
+    Returns:
+        A matplotlib figure, whose label is the name of a file without its ending.
+
+    Raises:
+        MissingResult: there is nothing to draw, or runs that one picture cannot show.
+        UnknownName: no such kind, stream, method, metric or cost.
+        BadConfig: a file that cannot be written.
+
+    Examples:
+        >>> plot("results", kind="anytime", stream="domain", method="naive,replay").get_label()
+        'domain-anytime'
+    """
+    from ctbench.reporting.plots.figure import make_figure
+    from ctbench.reporting.plots.style import check_suffix, save
+
+    if output is not None:
+        check_suffix(Path(output))
+    drawn = _choose(_or_default(results), run=names(run), stream=stream, method=names(method), strict=strict)
+    figure = make_figure(drawn, kind=kind, metric=metric, cost=cost, on=on)
+    of = "-loss" if on == "loss" and kind not in ("loss", "training") else ""
+    figure.set_label(f"{drawn[0].stream.name}-{kind}{of}")
+    if output is not None:
+        save(figure, output)
+    return figure
+
+
+def report(
+    results: Results | None = None,
+    *,
+    output: str | Path = "report.html",
+    stream: Names = (),
+    method: Names = (),
+    metric: Names = (),
+    partial: bool = False,
+    all: bool = False,
+    strict: bool = False,
+) -> Path:
+    """Write one HTML page with leaderboards, curves, matrices, costs, settings and provenance; it needs no network.
+
+    Args:
+        results: Folder of result files; in Python also a list of results. Default: results; in a checkout of
+            ctbench my-results.
+        output: File to write.
+        stream: Only these streams.
+        method: Only these methods.
+        metric: Columns; the first one orders and ranks the rows.
+        partial: Take means over incomplete sets, and mark them.
+        all: Show runs that are not comparable too, in tables of their own.
+        strict: Refuse result files that cannot be used.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        CTBenchError: as for `compare`, or a file that cannot be written.
+    """
+    from ctbench.reporting.page.html import write_report
+    from ctbench.results.files import check_output
+
+    check_output(output)
+    comparison = compare(results, stream=stream, method=method, metric=metric, partial=partial, all=all, strict=strict)
+    _notify([*(f"skipped {line}" for line in comparison.skipped), *comparison.hidden])
+    return write_report(comparison, output)
+
+
+def show(run: Names, *, results: str | Path | None = None) -> list[Result]:
+    """Find results by the paths of their files, by folders, or by the first characters of their keys.
+
+    Args:
+        run: Paths of result files or folders, or first characters of keys.
+        results: Folder of result files. Default: results; in a checkout of ctbench my-results.
+
+    Returns:
+        The results; in a notebook each shows its matrix.
+
+    Raises:
+        MissingResult: there is none.
+        BadConfig: the characters fit several keys.
+        BadResult: a file that cannot be used.
+    """
+    asked = names(run)
+    if not asked:
+        raise MissingResult("no result ''; expected paths, or first characters of keys (ctbench ls runs)")
+    folder = default_results() if results is None else Path(results)
+    return [result for name in asked for result in _find(name, folder)]
+
+
+def load_results(results: str | Path | None = None, *, strict: bool = False) -> pd.DataFrame:
+    """Return the results in a folder as a table with one run a row; its column `result` holds the `Result`.
+
+    Args:
+        results: Folder of result files. Default: results; in a checkout of ctbench my-results.
+        strict: Refuse files that cannot be used, instead of warning about them.
+
+    Raises:
+        BadResult: with `strict`, for a file that cannot be used.
+        MissingResult: there are none.
+
+    Examples:
+        >>> table = load_results("results/domain")
+        >>> table["result"][0].matrix.shape
+        (6, 5)
+    """
+    from ctbench.results.files import load_results
+
+    return load_results(default_results() if results is None else results, strict=strict)
+
+
+def _or_default(results: Results | None) -> Results:
+    return default_results() if results is None else results
+
+
+def _choose(
+    results: Results, *, run: Sequence[str], stream: str | None, method: Sequence[str], strict: bool
+) -> Sequence[Result]:
+    """Return the results to draw: those that are named, those given, or those of one table."""
+    from ctbench.reporting.groups import Choice, group_results
+    from ctbench.reporting.plots.figure import choose_group
+    from ctbench.results.files import Loaded, read_results
+
+    if run:
+        if stream or method:
+            raise BadConfig("runs are named, or chosen by --stream and --method: give one or the other")
+        return show(run, results=results if isinstance(results, str | Path) else None)
+    if not isinstance(results, str | Path) and not (stream or method):
+        if not results:
+            raise MissingResult("there is no result to draw")
+        return results
+    if isinstance(results, str | Path):
+        loaded = read_results(results, strict=strict)
+    else:
+        loaded = Loaded(results=tuple(results), skipped=())
+    groups, hidden = group_results(loaded.results, Choice(streams=names(stream or ()), methods=tuple(method)))
+    _notify([*(f"skipped {line}" for line in loaded.skipped), *hidden])
+    found = choose_group(groups, method)
+    others = [group for group in groups if group.why and group.results[0].stream.name == found[0].stream.name]
+    _notify([f"not drawn: {group.title}" for group in others])
+    return found
+
+
+def _find(run: str, results: Path) -> list[Result]:
+    from ctbench.results.files import read_result, read_results
+
+    if Path(run).is_file():
+        return [read_result(run)]
+    if Path(run).is_dir():
+        found = list(read_results(run, strict=True).results)
+        if not found:
+            raise MissingResult(f"no results in the folder '{run}'")
+        return found
+    loaded = read_results(results)
+    found = [result for result in loaded.results if result.key.startswith(run.lower())]
+    if not found:
+        more = f"; {len(loaded.skipped)} files there cannot be used" if loaded.skipped else ""
+        raise MissingResult(
+            f"no result '{run}': neither a file nor the first characters of a key in {results} (ctbench ls runs){more}"
+        )
+    if len({result.key for result in found}) > 1:
+        keys = ", ".join(f"{result.key[:16]} ({result.method.name}, seed {result.seed})" for result in found[:5])
+        raise BadConfig(f"'{run}' begins {len(found)} keys; give more characters of one: {keys}")
+    return found
+
+
+def _notify(lines: Sequence[str]) -> None:
+    for line in lines:
+        warnings.warn(line, Notice, stacklevel=3)
