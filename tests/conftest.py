@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-sys.path.insert(0, str(Path(__file__).parent))  # helpers beside the tests are imported by their bare names
+sys.path[:0] = [str(Path(__file__).parent / "helpers"), str(Path(__file__).parent)]  # imported by their bare names
+
+
+os.environ.setdefault("CTBENCH_CALIBRATION", "off")  # every test has a home of its own, which `plan` would measure for
 
 
 @pytest.fixture(scope="session")
@@ -25,3 +31,26 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
         return made[key]
 
     return get
+
+
+@pytest.fixture
+def no_signal_ignored() -> Iterator[None]:
+    """Tests that run in the background, or under nohup, start with ignored signals, which their children inherit."""
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {each: signal.signal(each, signal.default_int_handler) for each in numbers}
+    yield
+    for each, found in before.items():
+        signal.signal(each, found)
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """Two domains: `stream`, `base`, `blocks` (all by name), `first` and `second` (one domain's each)."""
+    from method_helpers import make_base, make_blocks, make_stream
+
+    folder = tmp_path_factory.mktemp("small")
+    stream = make_stream(folder)
+    base = make_base(stream)
+    blocks = make_blocks(stream, base, folder)
+    first, second = ({name: blocks[name]} for name in stream.names)
+    return SimpleNamespace(stream=stream, base=base, blocks=blocks, first=first, second=second)

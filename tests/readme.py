@@ -2,78 +2,166 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import re
 import subprocess
 import sys
-from dataclasses import replace
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from reference_pages import (
+    command_line,
+    findings,
+    loss_metrics,
+    methods_page,
+    metrics,
+    result_keys,
+    result_schema,
+    stream_keys,
+    streams,
+    study_keys,
+    table,
+    traits_of,
+)
 
 if TYPE_CHECKING:
-    from ctbench.report.compare import Comparison
+    from ctbench.reporting.compare import Comparison
+    from ctbench.results.schema import Result
 
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
-PAGES = (README, ROOT / "docs" / "results.md", ROOT / "docs" / "speed.md")
-"""Files with generated parts; `STREAMS` is generated as a whole."""
-STREAMS = ROOT / "docs" / "streams.md"
+DOCS = ROOT / "docs"
+WHOLE = {
+    DOCS / "reference" / "command-line.md": command_line,
+    DOCS / "reference" / "methods.md": methods_page,
+    DOCS / "reference" / "result.md": result_keys,
+    DOCS / "reference" / "result.schema.json": result_schema,
+    DOCS / "reference" / "stream.md": stream_keys,
+    DOCS / "reference" / "study.md": study_keys,
+}
+"""Pages that are generated as a whole."""
 DECLARED = ("hyperprompt", "lwf", "replay")
+REFERENCES = ("naive", "separate", "joint")
 SHOWN = ("A_Acc", "O_Acc", "F_Acc")
 EMBEDDED = ("domain", "temporal")
 REAL = ("dapset-mini", "arxiv-years")
 KINDS = ("bf16", "fp32")
+_MARK = "<!-- generated: "
 _BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def methods() -> str:
-    """Return the table of methods, read from their files."""
-    from ctbench.plugins import find_plugins
-    from ctbench.source import describe_method
+    """Return the short table of methods: their names by their traits."""
+    from ctbench.plugins.find import find_plugins
+    from ctbench.plugins.source import describe_method
 
-    lines = ["| method | what it does | paper | traits |", "| --- | --- | --- | --- |"]
+    named: dict[str, list[str]] = {}
     for plugin in find_plugins("method").values():
         described = describe_method(plugin)
-        traits = ", ".join(name.replace("_", " ") for name, holds in described.traits.items() if holds)
-        summary = described.summary.partition(": ")[2] or described.summary
-        lines.append(f"| `{described.name}` | {summary} | {described.paper or '–'} | {traits or '–'} |")
-    return "\n".join(lines) + "\n"
+        named.setdefault(traits_of(described), []).append(f"`{described.name}`")
+    return table(("methods", "traits"), [(", ".join(names), traits) for traits, names in sorted(named.items())])
 
 
 def mine() -> str:
     """Return the method that `ctbench new` writes."""
-    from ctbench.new import method_text
+    from ctbench.plugins.new import method_text
 
     return f"```python\n{method_text('mine')}```\n"
+
+
+def order() -> str:
+    """Return the import order of the rooms, which `tests/test_structure.py` holds."""
+    from test_structure import ORDER
+
+    return (
+        "```text\n"
+        + "".join(f"{'  -> ' if number else ''}{', '.join(names)}\n" for number, names in enumerate(ORDER))
+        + "```\n"
+    )
 
 
 def laws() -> str:
     """Return the table of laws."""
     from ctbench.laws import LAWS, sentence
 
-    return "| law | what it says |\n| --- | --- |\n" + "".join(
-        f"| {name} | {sentence(law)} |\n" for name, law in LAWS.items()
-    )
+    return table(("law", "what it says"), [(name, sentence(law)) for name, law in LAWS.items()])
 
 
 def leaderboard() -> str:
     """Return the leaderboards of the embedded streams."""
     command = [sys.executable, "-m", "ctbench", "compare", "--format", "markdown", "--results", str(ROOT / "results")]
     command += [word for stream in EMBEDDED for word in ("--stream", stream)]
+    command += ["--columns", "standing,variance,cost,traits,findings"]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
-def short() -> str:
-    """Return the same without costs and findings."""
-    import ctbench
-    from ctbench.report.tables import markdown
+def current(results: Iterable[Result]) -> list[Result]:
+    """Return the results of each method's newest version, without overridden settings."""
+    found = [result for result in results if not result.changed]
+    newest = {
+        name: max(r.method.version for r in found if r.method.name == name) for name in {r.method.name for r in found}
+    }
+    return [result for result in found if result.method.version == newest[result.method.name]]
 
-    found = ctbench.compare(ROOT / "results", stream=EMBEDDED)
-    tables = [table for table in found.tables(on_paper=True) if table.title.startswith(EMBEDDED)]
-    kept = (tuple(note for note in table.notes if not note.startswith("finding")) for table in tables)
-    return "\n".join(markdown(replace(table, notes=notes)) for table, notes in zip(tables, kept, strict=True))
+
+def outdated() -> str:
+    """Return which committed results are of an older version of a method than the one in its file, or have none yet."""
+    from ctbench.plugins.find import find_plugins, load_class
+    from ctbench.results.files import read_results
+
+    old: dict[str, int] = {}
+    for result in current(read_results(ROOT / "results").results):
+        old[result.method.name] = max(old.get(result.method.name, 0), result.method.version)
+    every = find_plugins("method")
+    lines, lacking = [], [f"`{name}`" for name in every if name not in old]
+    if lacking:
+        lines.append(f"- {', '.join(lacking)} {'has' if len(lacking) == 1 else 'have'} no committed results yet.")
+    for name, plugin in every.items():
+        version = load_class(plugin).version
+        if name in old and old[name] < version:
+            lines.append(
+                f"- Results, trials and speeds of `{name}` are of version {old[name]}; the method is at version {version}, "
+                "and its commands do not repeat them: use the commit that a result's provenance names."
+            )
+    return "\n".join(lines or ["- All committed results are of the methods' current versions."]) + "\n"
+
+
+def quick() -> str:
+    """Return the matrix that `ctbench run --method naive --stream domain` prints, from the committed result."""
+    from ctbench.reporting.console import print_tables
+    from ctbench.reporting.summary import matrix_table
+    from ctbench.results.files import read_results
+
+    found = read_results(ROOT / "results" / "domain" / "tiny" / "naive").results
+    (run,) = [result for result in current(found) if result.seed == 0]
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        print_tables([matrix_table(run)])
+    matrix = printed.getvalue().strip().split("\n\n")[1].partition("\ncontrol")[0].partition("\nmajority")[0]
+    return f"```text\n{matrix}\n```\n"
+
+
+def short() -> str:
+    """Return the means of both embedded streams: the declared comparison and three points of reference."""
+    import ctbench
+
+    shown = ("anytime", *SHOWN)
+    means: dict[str, list[str]] = {name: [] for name in (*DECLARED, *REFERENCES)}
+    for stream in EMBEDDED:
+        record = ctbench.compare(ROOT / "results", stream=stream, metric=shown, method=tuple(means)).record()
+        (found,) = record["tables"]
+        newest = {
+            row["method"]: max(r["version"] for r in found["rows"] if r["method"] == row["method"])
+            for row in found["rows"]
+        }
+        for row in (row for row in found["rows"] if row["version"] == newest[row["method"]]):
+            scores = (row["scores"][metric]["mean"] for metric in shown)
+            means[row["method"]] += ["–" if score is None else f"{100 * score:.1f}" for score in scores]
+    columns = [f"{stream}: {metric}" for stream in EMBEDDED for metric in shown]
+    return table(("method", *columns), [(f"`{name}`", *scores) for name, scores in means.items()])
 
 
 def real() -> str:
@@ -85,14 +173,14 @@ def real() -> str:
 
 def adaptation() -> str:
     """Return what naive's stages did to the domain just learned, on real text: means over run seeds."""
-    from ctbench.report.numbers import percent
-    from ctbench.results import read_results
+    from ctbench.reporting.numbers import percent
+    from ctbench.results.files import read_results
 
     lines = ["| stream | domain | metric | row 0 % | just learned % | LM loss before its stage | and after |"]
     lines += ["| --- | --- | --- | ---: | ---: | ---: | ---: |"]
     means = []
     for stream in REAL:
-        runs = [run for run in read_results(ROOT / "results" / stream).results if run.method.name == "naive"]
+        runs = [run for run in current(read_results(ROOT / "results" / stream).results) if run.method.name == "naive"]
         scores, losses = (np.mean([getattr(run, name) for run in runs], axis=0) for name in ("matrix", "lm_loss"))
         for task, domain in enumerate(runs[0].stream.domains):
             metric = runs[0].stream.metric[domain]
@@ -108,7 +196,7 @@ def adaptation() -> str:
 
 def precision() -> str:
     """Return paired differences of naive in bf16 and in fp32 on the embedded streams."""
-    from ctbench.results import read_results
+    from ctbench.results.files import read_results
 
     lines = ["| stream | metric | n | fp32 | bf16 | bf16 − fp32, seed by seed | between seeds (fp32) |"]
     lines += ["| --- | --- | ---: | ---: | ---: | --- | ---: |"]
@@ -133,16 +221,19 @@ def declared() -> str:
 
 def tuned() -> str:
     """Return what the committed trials chose, best objective first."""
-    from ctbench.report.numbers import percent
-    from ctbench.tuning.record import read_tuning
+    from ctbench.reporting.numbers import percent
+    from ctbench.tuning.record import is_equal, read_tuning
 
     found = [read_tuning(path) for path in (ROOT / "results" / "tuning" / "domain" / "tiny").glob("*.json")]
-    lines = ["| method | trials | objective % | chosen | ends of their range |", "| --- | ---: | ---: | --- | --- |"]
-    for tuning in sorted(found, key=lambda each: (-(each.ranked[0].objective or 0.0), each.method.name)):
+    names = ("method", "trials", "objective %", "± s.e.", "equal to the best", "chosen", "ends of their range")
+    lines = [f"| {' | '.join(names)} |", "| --- | ---: | ---: | ---: | --- | --- | --- |"]
+    ranked = sorted(found, key=lambda each: (-(each.ranked[0].objective or 0.0), each.method.name))
+    for tuning in ranked:
         chosen = ", ".join(f"{name} = {value}" for name, value in tuning.chosen.items()) or "–"
         ends = ", ".join(tuning.edges) or "–"
-        cells = f"`{tuning.method.name}`", str(len(tuning.trials)), percent(tuning.ranked[0].objective), chosen, ends
-        lines.append(f"| {' | '.join(cells)} |")
+        best, equal = tuning.ranked[0], "yes" if is_equal(ranked[0].ranked[0], tuning.ranked[0]) else ""
+        numbers = str(len(tuning.trials)), percent(best.objective), percent(best.standard_error)
+        lines.append(f"| {' | '.join((f'`{tuning.method.name}`', *numbers, equal, chosen, ends))} |")
     return "\n".join(lines) + "\n"
 
 
@@ -219,8 +310,8 @@ def fast() -> str:
 
 def scaling() -> str:
     """Return how cost grows, from the committed study."""
-    from ctbench.bench.scaling import scaling_tables
-    from ctbench.report.tables import markdown
+    from ctbench.reporting.tables import markdown
+    from ctbench.speed.scaling import scaling_tables
 
     document = json.loads((ROOT / "results" / "bench" / "scaling.json").read_text(encoding="utf-8"))
     return markdown(scaling_tables(document)[1])
@@ -228,36 +319,24 @@ def scaling() -> str:
 
 def _tables(comparison: Comparison, *titles: str) -> str:
     """Return the tables whose title begins with one of the words."""
-    from ctbench.report.tables import markdown
+    from ctbench.reporting.tables import markdown
 
     return "\n".join(markdown(table) for table in comparison.tables(on_paper=True) if table.title.startswith(titles))
-
-
-def streams() -> str:
-    """Return the reference of a stream's keys, read from the dataclasses that check them."""
-    from ctbench.data.reference import describe_keys
-
-    lines = [
-        "# The keys of a stream",
-        "",
-        "Generated by `make readme` from the dataclasses that read the TOML. Every mistake is reported with file, line, what",
-        "was found and what is allowed; `ctbench check STREAM` looks at the data as well.",
-        "",
-        "| key | type | default | meaning |",
-        "| --- | --- | --- | --- |",
-    ]
-    for key, kind, default, text in describe_keys():
-        cells = (f"`{key}`", kind, f"`{default}`" if default not in ("", "required") else default, text)
-        lines.append(f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |")
-    return "\n".join(lines) + "\n"
 
 
 def generated(text: str) -> str:
     """Return a page with its generated parts made anew."""
     makers = {
+        "quick": quick,
         "methods": methods,
+        "metrics": metrics,
+        "loss_metrics": loss_metrics,
+        "findings": findings,
+        "streams": streams,
         "mine": mine,
         "laws": laws,
+        "order": order,
+        "outdated": outdated,
         "leaderboard": leaderboard,
         "short": short,
         "fast": fast,
@@ -274,8 +353,20 @@ def generated(text: str) -> str:
     return _BLOCK.sub(lambda found: f"{found[1]}{makers[found[2]]()}{found[3]}", text)
 
 
-if __name__ == "__main__":
-    STREAMS.parent.mkdir(exist_ok=True)
-    STREAMS.write_text(streams(), encoding="utf-8")
-    for page in PAGES:
+def pages() -> list[Path]:
+    """Return README and the pages of docs that have generated parts."""
+    found = [README, *sorted(DOCS.rglob("*.md"))]
+    return [page for page in found if page not in WHOLE and _MARK in page.read_text(encoding="utf-8")]
+
+
+def write_all() -> None:
+    """Write every generated page and part."""
+    for page, maker in WHOLE.items():
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text(maker(), encoding="utf-8")
+    for page in pages():
         page.write_text(generated(page.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write_all()

@@ -5,8 +5,8 @@ from small_streams import write_method
 
 from ctbench.errors import BadConfig, BadPlugin, UnknownName
 from ctbench.method import Method, configure, hyper
-from ctbench.plugins import find_plugin, find_plugins, get_method
-from ctbench.source import describe_method, source_digest
+from ctbench.plugins.find import find_plugin, find_plugins, get_method, get_stream
+from ctbench.plugins.source import describe_method, source_digest
 
 
 class Sample(Method):
@@ -29,18 +29,25 @@ def test_settings_take_whole_numbers_for_numbers():
     [
         ("share", -0.1, "from 0.0 to 1.0"),
         ("share", float("nan"), "finite"),
-        ("share", "much", "a number"),
+        ("share", "much", "a finite number from"),
         ("count", 0, "at least 1"),
         ("count", 2.5, "a whole number"),
         ("count", True, "a whole number"),
         ("flag", 1, "true or false"),
-        ("word", "c", "'a', 'b'"),
+        ("word", "c", "one of 'a', 'b', found 'c'"),
+        ("word", 3, "one of 'a', 'b'"),
     ],
 )
 def test_bad_setting_is_refused_with_field_value_and_range(key, value, words):
     with pytest.raises(BadConfig, match=words) as caught:
         configure(Sample, "sample", {key: value})
-    assert f"method.{key}" in str(caught.value)
+    assert f"method.{key} of sample" in str(caught.value)
+
+
+def test_a_method_that_is_made_directly_is_checked_alike():
+    with pytest.raises(BadConfig, match=r"method\.share of sample: must be a finite number from 0.0 to 1.0, found 2"):
+        Sample(share=2)
+    assert type(Sample(share=1).share) is float
 
 
 def test_unknown_setting_gets_a_suggestion():
@@ -112,8 +119,53 @@ def test_digest_is_the_same_under_every_python(tmp_path):
     )
     assert (
         source_digest(find_plugin("method", str(path)))
-        == "5b650e330a40d9c90777ed0009c049dd5f0449756f79800c56da76f6872d60e0"
+        == "51535ba56d23ca7b62d2839d8d1fbc067dab138e9f21a9d76b35a743ea6086db"
     )
+
+
+OLD_IMPORTS = """
+from typing import TYPE_CHECKING
+import torch
+from ctbench.backbone import Batch
+from ctbench.kernels import drop
+from ctbench.memory import Reservoir
+from ctbench.method import Method, Traits, hyper
+from ctbench.plan import Plan, one_per_domain
+if TYPE_CHECKING:
+    from ctbench.data.stream import Stream
+    from ctbench.stage import Stage
+"""
+NEW_IMPORTS = """
+from typing import TYPE_CHECKING
+import torch
+from ctbench import Batch, Method, Plan, Reservoir, Traits, drop, hyper, one_per_domain
+if TYPE_CHECKING:
+    from ctbench import Stage, Stream
+"""
+MINE = "class Mine(Method):\n    def plan(self, stream) -> Plan:\n        return one_per_domain(stream.names)\n"
+
+
+def file_digest(folder, text):
+    path = folder / "mine.py"
+    path.write_text(text)
+    return source_digest(find_plugin("method", str(path)))
+
+
+def test_where_a_name_of_ctbench_is_imported_from_does_not_change_the_digest(tmp_path):
+    assert file_digest(tmp_path, OLD_IMPORTS + MINE) == file_digest(tmp_path, NEW_IMPORTS + MINE)
+    assert get_method(str(tmp_path / "mine.py")).plan(get_stream("domain")).parents == (0,) * 5
+
+
+def test_a_method_file_with_the_imports_of_before_still_loads(tmp_path):
+    file_digest(tmp_path, OLD_IMPORTS + MINE)
+    assert get_method(str(tmp_path / "mine.py")).plan(get_stream("domain")).parents == (0,) * 5
+
+
+@pytest.mark.parametrize(
+    "line", ["from numpy import drop", "from ctbench.masking import Masker as drop", "import ctbench.errors as torch"]
+)
+def test_other_imports_and_other_names_change_the_digest(tmp_path, line):
+    assert file_digest(tmp_path, NEW_IMPORTS + line + "\n" + MINE) != file_digest(tmp_path, NEW_IMPORTS + MINE)
 
 
 @pytest.mark.parametrize("body", ["def f(:", "x: int = nothing"])

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from ctbench.runner import run
+from ctbench.engine.job import Job
+from ctbench.engine.run import run
 
 DATA = os.environ.get("CTBENCH_DATA", "")
 
@@ -59,9 +60,8 @@ def test_three_real_domains_run_with_hyperprompt_and_tiny(tmp_path: Path, monkey
     monkeypatch.setenv("CTBENCH_HOME", str(tmp_path / "home"))
     stream = tmp_path / "reviews.toml"
     stream.write_text(STREAM + "".join(DOMAIN.format(name=name) for name in ("restaurant", "phone", "camera")))
-    result = run(method="hyperprompt", stream=str(stream), results=tmp_path / "results", workers=0, say=lambda _: None)[
-        0
-    ]
+    job = Job(method="hyperprompt", stream=stream, results=tmp_path / "results", workers=0)
+    (result,) = run(job, say=lambda _: None)
     assert result.matrix.shape == (4, 3)
     assert np.isfinite(result.matrix).all()
     assert (np.diagonal(result.lm_loss[1:]) < result.lm_loss[0]).all()

@@ -4,87 +4,54 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
+import structure
+from structure import ORDER, modules
 
 import ctbench
-from ctbench.plugins import find_plugins
+from ctbench.plugins.find import find_plugins
 
 ROOT = Path(ctbench.__file__).parent
-ROOMS = [
-    ["errors", "precision", "plan", "randomness"],
-    ["data", "metrics", "resampling"],
-    ["backbone", "stage", "method", "plugins", "pretrain", "finetune", "store", "schema", "statistics"],
-    ["expand", "compute", "results"],
-    ["launch", "assemble", "report", "laws"],
-    ["runner", "tuning", "bench"],
-    ["api", "new"],
-    ["cli"],
-]
-"""Rooms from the ground up: none imports from a room of a higher floor. Rooms that are not named lie between."""
-LAZY = {("schema", "report")}
-"""`Result.plot()` calls up for its picture, which is the one import that points upwards."""
 PUBLIC = {"domain", "temporal", "prompts", "adapters", "replay", "separate", "joint"}
 """Names that are words of the field too; comparisons with them are looked at, keys and defaults are not."""
 
-
-def modules(root: Path = ROOT) -> dict[str, ast.Module]:
-    return {
-        ".".join(path.relative_to(root).with_suffix("").parts): ast.parse(path.read_text(encoding="utf-8"))
-        for path in sorted(root.rglob("*.py"))
-        if path.parent.name != "templates"
-    }
-
-
-def imports(tree: ast.AST) -> set[str]:
-    """Modules of ctbench that a module imports when it runs, inside functions too; not those for types alone."""
-    found = set()
-    typing_only = {
-        id(child)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
-        for child in ast.walk(node)
-    }
-    for node in ast.walk(tree):
-        if isinstance(node, ast.ImportFrom) and node.module and id(node) not in typing_only:
-            top, _, rest = node.module.partition(".")
-            if top == "ctbench":
-                found |= {rest} if rest else {alias.name for alias in node.names}
-    return found
+MAX_MODULE, MAX_LINES, MAX_PARAMETERS = 300, 40, 6
+"""Lines of a module, lines of a function without its docstring, parameters of a function."""
+API = ("engine.run.run", "tuning.search.tune")
+"""Functions of the Python API outside the room api; those, public functions of the room, and commands may be larger."""
+DICTATED = ("kernels.attention.plain_attention", "kernels.attention.forward")
+"""Functions whose parameters transformers and torch.autograd dictate."""
 
 
-def room(module: str) -> str:
-    return module.split(".")[0]
+def upwards(pairs: set[tuple[str, str]]) -> set[tuple[str, str]]:
+    line = {name: number for number, names in enumerate(ORDER) for name in names}
+    return {(one, other) for one, other in pairs if line[other] > line[one]}
 
 
-def edges() -> set[tuple[str, str]]:
-    pairs = {(room(name), room(other)) for name, tree in modules().items() for other in imports(tree)}
-    return {(one, other) for one, other in pairs if one != other and one not in ("__init__", "__main__")} - LAZY
+def test_rooms_do_not_import_each_other_in_a_circle():
+    pairs = structure.arrows(modules())
+    assert structure.circle(pairs) == []
+    assert structure.circle(pairs | {("results", "reporting")}) != []
 
 
-def in_circle(pairs: set[tuple[str, str]]) -> list[str]:
-    sorter: TopologicalSorter[str] = TopologicalSorter()
-    for one, other in pairs:
-        sorter.add(one, other)
-    try:
-        sorter.prepare()
-    except CycleError as error:
-        return list(error.args[1])
-    return []
+def test_imports_follow_the_order_of_the_rooms():
+    pairs = structure.arrows(modules())
+    assert upwards(pairs) == set()
+    assert upwards(pairs | {("errors", "engine")}) == {("errors", "engine")}
 
 
-def test_no_rooms_import_each_other_in_a_circle():
-    assert in_circle(edges()) == []
-    assert in_circle(edges() | LAZY) != []
+def test_the_top_level_holds_the_listed_rooms_and_no_other_module():
+    listed = {name for names in ORDER for name in names}
+    assert {structure.room(name) for name in modules()} - set(structure.FRONT) == listed
 
 
-def test_imports_point_downwards():
-    floor = {name: number for number, names in enumerate(ROOMS) for name in names}
-    upwards = {(one, other) for one, other in edges() if one in floor and other in floor and floor[other] > floor[one]}
-    assert upwards == set()
-    assert floor.keys() <= {room(name) for name in modules()}
+def test_an_import_inside_a_function_is_an_arrow_and_one_for_types_is_not():
+    tree = ast.parse("def f():\n    from ctbench.engine import run\n")
+    assert structure.imports(tree) == {"engine.run"}
+    tree = ast.parse("if TYPE_CHECKING:\n    from ctbench.engine import run\n")
+    assert structure.imports(tree) == set()
 
 
 def named(tree: ast.AST, names: set[str]) -> Iterator[str]:
@@ -145,6 +112,34 @@ def test_methods_import_the_engine_and_no_other_method():
         assert not imports_a_method(ast.parse(plugin.path.read_text(encoding="utf-8"))), plugin.name
 
 
+AUTHORS = {
+    "contexts",
+    "errors",
+    "hypernetwork",
+    "linear",
+    "masking",
+    "memory",
+    "method",
+    "plans",
+    "randomness",
+    "stage",
+    "units",
+}
+
+
+def foreign(tree: ast.AST) -> set[str]:
+    """Imports of ctbench that are neither names of its front nor modules of the author's room."""
+    found = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
+    inner = {module.partition(".")[2] for module in found if module.startswith("ctbench.")}
+    return inner - AUTHORS
+
+
+def test_methods_import_from_the_front_and_the_rooms_of_authors():
+    for plugin in find_plugins("method").values():
+        assert foreign(ast.parse(plugin.path.read_text(encoding="utf-8"))) == set(), plugin.name
+    assert foreign(ast.parse("from ctbench.engine.store import Store")) == {"engine.store"}
+
+
 @pytest.mark.parametrize(
     "code", ["from .replay import Replay", "from ctbench_methods.ewc import EWC", "import methods.das"]
 )
@@ -153,10 +148,49 @@ def test_a_method_that_imports_another_is_found(code):
     assert not imports_a_method(ast.parse("import torch\nfrom ctbench import Method"))
 
 
-def test_modules_stay_small():
-    long = {str(path.relative_to(ROOT)): lines for path in ROOT.rglob("*.py") if (lines := count(path)) > 320}
-    assert long == {}
+def too_large(trees: dict[str, ast.Module]) -> set[str]:
+    """Modules and functions above a limit, except functions of the API and commands."""
+    found = set()
+    for name, tree in trees.items():
+        found |= {name} if num_lines(tree) > MAX_MODULE else set()
+        for function in structure.functions(tree):
+            full = f"{name}.{function.name}"
+            is_api = structure.room(name) == "api" and not function.name.startswith("_")
+            is_excepted = (
+                full in (*API, *DICTATED) or is_api or (structure.room(name) == "cli" and function.name == "command")
+            )
+            is_large = structure.num_lines(function) > MAX_LINES or structure.num_parameters(function) > MAX_PARAMETERS
+            found |= {full} if is_large and not is_excepted else set()
+    return found
 
 
-def count(path: Path) -> int:
-    return len(path.read_text(encoding="utf-8").splitlines())
+def num_lines(tree: ast.Module) -> int:
+    return max((getattr(node, "end_lineno", None) or 0 for node in ast.walk(tree)), default=0)
+
+
+def test_modules_and_functions_stay_small():
+    assert too_large(modules()) == set()
+
+
+def test_listed_exceptions_exist_and_are_large():
+    names = {f"{name}.{function.name}" for name, tree in modules().items() for function in structure.functions(tree)}
+    assert names >= {*API, *DICTATED}
+
+
+@pytest.mark.parametrize(
+    ("code", "is_large"),
+    [
+        ("def f():\n" + "    x = 1\n" * 39, False),
+        ("def f():\n" + "    x = 1\n" * 40, True),
+        ('def f():\n    """One.\n\n    Two.\n    """\n' + "    x = 1\n" * 39, False),
+        ("class A:\n    def f(self):\n" + "        x = 1\n" * 40, True),
+        ("def f(a, b, c, *, d, e, f): pass", False),
+        ("def f(a, b, c, *, d, e, f, g): pass", True),
+        ("def f(a, b, c, d, *e, f, **g): pass", True),
+        ("class A:\n    def f(self, a, b, c, d, e, f): pass", False),
+        ("x = 1\n" * 300, False),
+        ("x = 1\n" * 301, True),
+    ],
+)
+def test_large_modules_and_functions_are_found(code, is_large):
+    assert bool(too_large({"room.module": ast.parse(code)})) is is_large

@@ -10,8 +10,8 @@ from checkpoints import FAMILY_NAMES, make_batch
 from torch import nn
 
 from ctbench.backbone import Backbone
+from ctbench.backbone.loading import load_backbone
 from ctbench.errors import BadConfig
-from ctbench.loading import load_backbone
 from ctbench.units import (
     Units,
     full_units,

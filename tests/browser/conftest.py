@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from fake_results import MARKUP, fake_record, write_fakes
 
-from ctbench.report.compare import compare
-from ctbench.report.html import write_report
-from ctbench.result_format import result_from
-from ctbench.results import write_result
+from ctbench import compare
+from ctbench.reporting.page.html import write_report
+from ctbench.results.files import write_result
+from ctbench.results.format import result_from
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,9 @@ import pytest
 from fake_results import MARKUP, fake_result
 
 pytestmark = pytest.mark.browser
+
+
+TABLE_ROWS = "section[data-stream] details[id$=-leaderboard] table.leaderboard tbody tr"
 
 
 def texts(browser: Any, selector: str) -> list[str]:
@@ -84,14 +88,14 @@ def test_columns_sort_by_keyboard(opened: Any) -> None:
 def test_no_error_is_logged_and_no_request_leaves_the_page(opened: Any, page: Path) -> None:
     for button in opened.find_elements("css selector", "thead button"):
         opened.execute_script("arguments[0].click()", button)
-    for summary in opened.find_elements("css selector", "details summary"):
+    for summary in opened.find_elements("css selector", ".runs summary"):
         opened.execute_script("arguments[0].click()", summary)
     assert errors(opened) == []
     assert set(requests(opened)) == {page.as_uri()}
     assert opened.title.startswith("ctbench: ")
 
 
-def test_an_error_and_a_request_would_be_seen(opened: Any, tmp_path: Path) -> None:
+def test_checker_sees_errors_and_requests(opened: Any, tmp_path: Path) -> None:
     bad = tmp_path / "bad.html"
     bad.write_text("<img src='missing.png'><script>nothing()</script>", encoding="utf-8")
     opened.get(bad.as_uri())
@@ -105,7 +109,7 @@ def test_markup_in_results_is_text(opened: Any) -> None:
     assert opened.execute_script("return document.images.length") == 0
 
 
-def test_a_cell_explains_itself_by_mouse_keyboard_and_touch(opened: Any) -> None:
+def test_cell_shows_its_explanation_by_mouse_keyboard_and_touch(opened: Any) -> None:
     from selenium.webdriver import ActionChains
 
     cell = opened.find_element("css selector", "#group0 table.matrix tbody tr:nth-child(3) td.own")
@@ -196,14 +200,63 @@ def test_columns_of_wins_sort_by_number(opened: Any) -> None:
     assert column(opened, "won/tied/lost") == ["0/1/1", "2/1/1", "10/1/1"]
 
 
-def test_every_run_says_how_to_make_it_again(opened: Any) -> None:
+def test_every_run_has_a_command_that_reproduces_it(opened: Any) -> None:
     commands = texts(opened, "#group0 details .command")
     assert len(commands) == 11
     assert "ctbench run --method replay --stream domain --model tiny --seed 2 --control" in commands
-    opened.find_element("css selector", "#group0 details summary").click()
-    shown = opened.find_element("css selector", "#group0 details").text
-    for text in ("Settings", "pretrain.tokens", "Cost of each stage", "Provenance", "torch 2.13.0"):
-        assert text in shown
+    recipe, method = opened.find_elements("css selector", "#group0 .runs details")[:2]
+    for element in (recipe, method):
+        opened.execute_script("arguments[0].querySelector('summary').click()", element)
+    assert "pretrain.tokens" in recipe.text
+    for text in ("Settings of the method", "Cost of each stage", "Provenance", "torch 2.13.0", "seed 0"):
+        assert text in method.text
+
+
+def test_mark_of_a_plot_shows_its_numbers(opened: Any) -> None:
+    mark = opened.find_element("css selector", "#group0 .chart .entry.e0 use")
+    tip = opened.find_element("id", "tip")
+    opened.execute_script("arguments[0].dispatchEvent(new MouseEvent('mouseover', {bubbles: true}))", mark)
+    assert tip.is_displayed()
+    label = texts(opened, "#group0 .legend li")[0]
+    assert tip.text.startswith(f"{label}, domains seen, after stage 1: ")
+    assert mark.get_attribute("aria-label") == tip.text
+
+
+def test_legend_highlights_one_method_in_all_plots(opened: Any) -> None:
+    first, second = opened.find_elements("css selector", "#group0 .legend li")[:2]
+    style = "return getComputedStyle(document.querySelector('#group0 .chart ' + arguments[0])).opacity"
+    for item, own, other in ((first, ".e0", ".e1"), (second, ".e1", ".e0")):
+        opened.execute_script("arguments[0].focus()", item)
+        assert (opened.execute_script(style, own), float(opened.execute_script(style, other)) < 0.5) == ("1", True)
+    opened.execute_script("document.activeElement.blur()")
+    assert opened.execute_script(style, ".e0") == opened.execute_script(style, ".e1") == "1"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_of_page_and_plots_is_legible_in_both_colour_schemes(opened: Any, scheme: str) -> None:
+    feature = {"name": "prefers-color-scheme", "value": scheme}
+    opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [feature]})
+    try:
+        script = "return getComputedStyle(document.querySelector(arguments[0]))[arguments[1]]"
+        paper = opened.execute_script(script, "html", "backgroundColor")
+        places = (("p", "color"), (".chart text", "fill"), (".leaderboard td", "color"), (".chart .e0 use", "fill"))
+        for selector, key in places:
+            least = 3.0 if key == "fill" and "use" in selector else 4.5
+            assert contrast(opened.execute_script(script, f"#group0 {selector}", key), paper) >= least, selector
+    finally:
+        opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+
+
+def contrast(one: str, other: str) -> float:
+    """Contrast of two colours like rgb(1, 2, 3) after WCAG."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
+        red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
 
 
 @pytest.mark.parametrize("width", [360, 768, 1300])
@@ -213,7 +266,7 @@ def test_the_page_never_scrolls_sideways(opened: Any, width: int) -> None:
         {"width": width, "height": 740, "deviceScaleFactor": 2, "mobile": width < 500},
     )
     try:
-        for summary in opened.find_elements("css selector", "details summary"):
+        for summary in opened.find_elements("css selector", ".runs summary"):
             opened.execute_script("arguments[0].click()", summary)
         assert opened.execute_script("return window.innerWidth") == width
         assert opened.execute_script("return document.documentElement.scrollWidth") <= width
@@ -226,3 +279,75 @@ def test_the_page_never_scrolls_sideways(opened: Any, width: int) -> None:
             assert table.rect["width"] > width, "the table scrolls within its own frame"
     finally:
         opened.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+def test_sections_fold_and_a_link_to_one_opens_it(opened: Any) -> None:
+    shown = "return document.querySelector('#group0-plots .charts').checkVisibility()"
+    assert opened.execute_script(shown)
+    opened.execute_script("document.querySelector('#group0-plots > summary').click()")
+    assert not opened.execute_script(shown)
+    opened.execute_script("location.hash = '#group0-plots'")
+    wait_until(opened, shown)
+
+
+def test_navigation_stays_on_the_screen(opened: Any) -> None:
+    opened.execute_script("window.scrollTo(0, 2000)")
+    top = "return document.querySelector('body > nav').getBoundingClientRect().top"
+    assert opened.execute_script(top) == 0
+    control = "return document.querySelector('h1').getBoundingClientRect().top"
+    assert opened.execute_script(control) < 0
+
+
+def test_only_a_table_that_is_wider_than_the_screen_says_so(opened: Any) -> None:
+    hint = "return document.querySelector('#group0-leaderboard .hint').checkVisibility()"
+    opened.set_window_size(500, 900)
+    wait_until(opened, hint)
+    opened.set_window_size(3400, 900)
+    wait_until(opened, hint.replace("return ", "return !"))
+
+
+def wait_until(browser: Any, script: str) -> None:
+    """Wait until a script returns true; the browser lays a page out and follows a link in its own time."""
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    WebDriverWait(browser, 5).until(lambda each: each.execute_script(script))
+
+
+def test_filters_hide_tables_of_other_streams_and_rows_with_another_trait(opened: Any) -> None:
+    def choose(name: str, value: str) -> str:
+        script = """
+        const select = document.querySelector('form.filters').elements[arguments[0]];
+        select.value = arguments[1];
+        select.dispatchEvent(new Event('change', { bubbles: true }));
+        return document.querySelector('form.filters output').textContent;
+        """
+        return str(opened.execute_script(script, name, value))
+
+    def visible(selector: str) -> int:
+        script = (
+            "return Array.from(document.querySelectorAll(arguments[0])).filter(e => e.offsetParent !== null).length"
+        )
+        return int(opened.execute_script(script, selector))
+
+    every = visible("section[data-stream]")
+    assert every == 2
+    rows = visible("#group0 table.leaderboard tbody tr")
+    assert choose("stream", "temporal").startswith("1 of 2 tables, ")
+    assert visible("section[data-stream]") == visible("nav li[data-section]") == 1
+    assert choose("stream", "").startswith("2 of 2 tables, ")
+    assert choose("trait", "+grows").endswith(f"0 of {len(texts(opened, TABLE_ROWS))} rows")
+    assert visible("#group0 table.leaderboard tbody tr") == 0
+    choose("trait", "-grows")
+    assert visible("#group0 table.leaderboard tbody tr") == rows > 0
+    assert errors(opened) == []
+
+
+def test_a_row_leads_to_the_command_of_its_runs(opened: Any) -> None:
+    for fold in opened.find_elements("css selector", "#group0-runs"):
+        opened.execute_script("arguments[0].open = false", fold)
+    link = opened.find_element("css selector", "#group0 table.leaderboard tbody th a")
+    name = link.text
+    opened.execute_script("arguments[0].click()", link)
+    shown = texts(opened, "details:target .command")
+    assert shown and all(f"ctbench run --method {name} " in command for command in shown)
+    assert opened.find_element("css selector", "details:target .command").is_displayed()

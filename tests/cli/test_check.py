@@ -7,11 +7,11 @@ import json
 import pytest
 from small_streams import write_method, write_stream
 
+from ctbench.api.plugins import kind_of
 from ctbench.cli import main
-from ctbench.cli.check import kind_of
 from ctbench.errors import UnknownName
 from ctbench.laws import LAWS
-from ctbench.new import new_stream
+from ctbench.plugins.new import new_stream
 
 PEEKS = """
 def adapt(self, backbone, stream, task, stage):
@@ -35,7 +35,7 @@ def test_dishonest_file_gives_one_line_and_exit_code_1(tmp_path, capsys):
     assert report["holds"] is False
     broken = [law for law in report["laws"] if law["holds"] is not True]
     assert [law["law"] for law in broken] == ["honesty"]
-    assert broken[0]["line"].startswith("adapt gives another LM when it is told task 'domain-2'")
+    assert broken[0]["line"].startswith("adapt returns another LM for task 'domain-2'")
 
 
 TALKS = """
@@ -49,7 +49,8 @@ def loss(self, stage, batch):
 """
 
 
-def test_what_a_method_prints_is_no_part_of_the_answer(tmp_path, capsys, monkeypatch):
+@pytest.mark.slow
+def test_output_of_a_method_goes_to_standard_error_beside_json(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CTBENCH_HOME", str(tmp_path / "home"))
     path = str(write_method(tmp_path, TALKS))
@@ -68,7 +69,7 @@ def test_what_a_method_prints_is_no_part_of_the_answer(tmp_path, capsys, monkeyp
             assert f"hello from {place}" in captured.err
 
 
-def test_help_is_printed_also_beside_json(capsys):
+def test_help_is_printed_with_json(capsys):
     assert main(["ls", "--json", "--help"]) == 0
     assert "--json" in capsys.readouterr().out
 
@@ -84,13 +85,13 @@ def test_help_is_printed_also_beside_json(capsys):
         ("{'lm': output.loss.detach()}", "no term depends on a weight that trains"),
     ],
 )
-def test_a_loss_of_another_kind_is_told_in_the_words_of_the_interface(answer, words, tmp_path, capsys, monkeypatch):
+def test_a_loss_of_the_wrong_type_is_explained(answer, words, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     body = f"\ndef loss(self, stage, batch):\n    output = stage.backbone(batch)\n    return {answer}\n"
     path = str(write_method(tmp_path, body))
     write_stream(tmp_path)
-    assert main(["run", "-m", path, "-s", "small.toml", "--workers", "0"]) == 2
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("ctbench:")]
+    assert main(["run", "-m", path, "-s", "small.toml", "--workers", "0"]) == 1
+    line = [line for line in capsys.readouterr().err.splitlines() if line.startswith("failed:")][-1]
     assert "loss must return a dict of scalar tensors" in line
     assert words in line
     assert main(["check", path]) == 1
@@ -104,7 +105,7 @@ def test_a_loss_of_another_kind_is_told_in_the_words_of_the_interface(answer, wo
         (["check", "nowhere.py"], "no method file 'nowhere.py'"),
         (["check", "nowhere.toml"], "nowhere.toml"),
         (["check", "replay", "--set", "method.replay_fraction=2"], "from 0.0 to 1.0"),
-        (["check", "replay", "--set", "pretrain.lr=1"], "only settings of the method"),
+        (["check", "replay", "--set", "pretrain.lr=1"], "only hyper-parameters (method.KEY)"),
         (["check", "domain", "--set", "method.weight=1"], "is a stream"),
         (["new", "methd", "mine"], "did you mean 'method'"),
         (["new", "stream", "mine", "--package"], "--package is for methods"),

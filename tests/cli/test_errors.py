@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from fake_results import write_fakes
@@ -36,23 +37,49 @@ length = 16
 """
 
 
-def ctbench(*args: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    environment = {**os.environ, "CTBENCH_HOME": str(cwd / "home"), "NO_COLOR": "1"}
+@pytest.fixture
+def ctbench(monkeypatch, capfd):
+    """Return a function that calls ctbench in a folder, in this process: a new one imports torch each time."""
+
+    def call(*args, cwd):
+        monkeypatch.chdir(cwd)
+        monkeypatch.setenv("CTBENCH_HOME", str(cwd / "home"))
+        monkeypatch.setenv("NO_COLOR", "1")
+        capfd.readouterr()
+        code = main(list(args))
+        stdout, stderr = capfd.readouterr()
+        return SimpleNamespace(returncode=code, stdout=stdout, stderr=stderr)
+
+    return call
+
+
+@pytest.fixture
+def refused(ctbench):
+    """Return a function that calls ctbench, which must write one line and nothing else, and returns the line."""
+
+    def call(*args, cwd):
+        before = sorted(cwd.rglob("*"))
+        answer = ctbench(*args, cwd=cwd)
+        assert answer.returncode == 2, answer.stderr
+        assert answer.stdout == ""
+        lines = answer.stderr.strip().splitlines()
+        assert len(lines) == 1, answer.stderr
+        written = {path.relative_to(cwd).parts[0] for path in set(cwd.rglob("*")) - set(before)}
+        assert written <= {"home"}
+        assert not list((cwd / "home/store").rglob("record.json"))
+        return lines[0]
+
+    return call
+
+
+def test_a_process_refuses_as_a_call_does(tmp_path, refused):
+    args = ["run", "--method", "naiv", "--stream", "domain"]
+    environment = {**os.environ, "CTBENCH_HOME": str(tmp_path / "home"), "NO_COLOR": "1"}
     command = [sys.executable, "-m", "ctbench", *args]
-    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, timeout=120)
-
-
-def refused(*args: str, cwd: Path) -> str:
-    before = sorted(cwd.rglob("*"))
-    answer = ctbench(*args, cwd=cwd)
-    assert answer.returncode == 2, answer.stderr
+    answer = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert answer.returncode == 2
     assert answer.stdout == ""
-    lines = answer.stderr.strip().splitlines()
-    assert len(lines) == 1, answer.stderr
-    written = {path.relative_to(cwd).parts[0] for path in set(cwd.rglob("*")) - set(before)}
-    assert written <= {"home"}
-    assert not list(cwd.rglob("record.json"))
-    return lines[0]
+    assert answer.stderr.strip() == refused(*args, cwd=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -86,9 +113,12 @@ def refused(*args: str, cwd: Path) -> str:
         (["show", "abcdef"], "no result 'abcdef'"),
         (["compare"], "no results"),
         (["plot", "abc", "-o", "x.gif"], ".png"),
+        (["report", "-o", "."], "is a folder"),
+        (["report", "-o", ""], "is a folder"),
+        (["report", "-o", "/"], "is a folder"),
     ],
 )
-def test_wrong_call_is_one_line(args, words, tmp_path):
+def test_wrong_call_is_one_line(args, words, tmp_path, refused):
     assert words in refused(*args, cwd=tmp_path)
 
 
@@ -108,7 +138,7 @@ def test_wrong_call_is_one_line(args, words, tmp_path):
         ("small.toml", FILES_STREAM.replace('general = { source = "files", path = "general.jsonl" }', ""), "general"),
     ],
 )
-def test_bad_file_is_one_line_that_names_it(file, content, words, tmp_path):
+def test_bad_file_is_one_line_that_names_it(file, content, words, tmp_path, refused):
     contents = {
         "small.toml": FILES_STREAM,
         "general.jsonl": TEXTS,
@@ -124,7 +154,7 @@ def test_bad_file_is_one_line_that_names_it(file, content, words, tmp_path):
 
 
 @pytest.mark.parametrize("file", ["results", "results/domain", "results/domain/tiny/naive"])
-def test_results_folder_that_cannot_be_written(file, tmp_path):
+def test_results_folder_that_cannot_be_written(file, tmp_path, refused):
     (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
     (tmp_path / file).write_text("a file")
     assert "is not a folder" in refused("run", "--method", "naive", "--stream", "domain", cwd=tmp_path)
@@ -133,37 +163,37 @@ def test_results_folder_that_cannot_be_written(file, tmp_path):
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        ("size: int", "hyper-parameter size of Mine has no default; a number, true or false, or a text is wanted"),
+        ("size: int", "hyper-parameter size of Mine has no default; expected a number, true or false, or a text"),
         ("layers: tuple = hyper((1, 2))", "hyper-parameter layers of Mine has the default (1, 2)"),
         ("def plan(self, stream): return None", "plan of method 'mine' must return a Plan; it returned a NoneType"),
         ("def plan(self, stream): return {}['x']", "plan of method 'mine' failed: KeyError: 'x'"),
     ],
 )
-def test_method_that_cannot_be_used_is_one_line(body, words, tmp_path):
+def test_method_that_cannot_be_used_is_one_line(body, words, tmp_path, refused):
     head = "from ctbench import Method, hyper\nclass Mine(Method):\n"
     (tmp_path / "mine.py").write_text(f"{head}    {body}\n")
     assert words in refused("run", "--method", "mine.py", "--stream", "domain", cwd=tmp_path)
 
 
 @pytest.mark.parametrize("code", ["import sys; sys.exit(3)", "raise ValueError('x\\ny')", "def (:"])
-def test_method_file_that_cannot_be_imported_is_one_line(code, tmp_path):
+def test_method_file_that_cannot_be_imported_is_one_line(code, tmp_path, refused):
     head = "from ctbench import Method\nclass Mine(Method):\n    paper = ''\n"
     (tmp_path / "mine.py").write_text(f"{head}{code}\n")
     assert "method 'mine' cannot be" in refused("run", "--method", "mine.py", "--stream", "domain", cwd=tmp_path)
 
 
-def test_checkpoint_whose_configuration_is_a_list_is_one_line(tmp_path):
+def test_checkpoint_whose_configuration_is_a_list_is_one_line(tmp_path, refused):
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "config.json").write_text("[]")
     args = ["run", "--method", "naive", "--stream", "domain", "--model", "model"]
     assert "no JSON object" in refused(*args, cwd=tmp_path)
 
 
-def test_data_folder_that_is_a_file_is_one_line(tmp_path, monkeypatch):
+def test_data_folder_that_is_a_file_is_one_line(tmp_path, monkeypatch, refused):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("CTBENCH_DATA", str(tmp_path / "file"))
     (tmp_path / "originals").mkdir()
-    assert "cannot be made" in refused("prepare", "tweet", "originals", cwd=tmp_path)
+    assert "cannot be written (Not a directory)" in refused("prepare", "tweet", "originals", cwd=tmp_path)
 
 
 def shell(line, cwd):
@@ -176,18 +206,18 @@ def shell(line, cwd):
 def test_output_that_cannot_be_written_is_one_line(tmp_path):
     answer = shell("ctbench ls methods > /dev/full", tmp_path)
     assert answer.returncode == 1
-    assert answer.stderr == "ctbench: No space left on device\n"
+    assert answer.stderr == "ctbench: standard output: No space left on device\n"
 
 
 @pytest.mark.parametrize("line", ["ls methods", "show {key}", "compare --all"])
-def test_pipe_that_is_closed_early_is_no_failure(line, tmp_path):
+def test_a_closed_pipe_is_no_error(line, tmp_path):
     write_fakes(tmp_path / "results", methods=("naive",), seeds=1)
     (path,) = (tmp_path / "results").rglob("*.json")
     answer = shell(f"ctbench {line.format(key=path.stem)} | true", tmp_path)
     assert (answer.returncode, answer.stderr) == (0, "")
 
 
-def test_interrupt_is_one_line_without_the_trace_of_a_worker(tmp_path):
+def test_interrupt_prints_one_line_without_the_traceback_of_a_worker(tmp_path):
     write_stream(tmp_path, tokens="2_000_000")
     args = [sys.executable, "-m", "ctbench", "run", "-m", "naive", "-s", "small.toml", "--workers", "1"]
     environment = {**os.environ, "CTBENCH_HOME": str(tmp_path / "home"), "NO_COLOR": "1"}
@@ -206,18 +236,18 @@ def test_interrupt_is_one_line_without_the_trace_of_a_worker(tmp_path):
         os.killpg(process.pid, signal.SIGINT)
         rest = process.stderr.read().splitlines()
     assert process.returncode == 130
-    assert rest[-1] == "ctbench: stopped; run it again to go on from there"
+    assert rest[-1] == "ctbench: interrupted; run the same command to resume"
     assert not any("Traceback" in line for line in rest)
 
 
 @pytest.mark.parametrize(("command", "resumable"), [("run", True), ("tune", True), ("bench", False), ("report", False)])
-def test_only_what_goes_on_from_there_says_so_when_stopped(command, resumable, monkeypatch, capsys):
+def test_only_resumable_commands_say_so_when_interrupted(command, resumable, monkeypatch, capsys):
     def interrupt(*_args, **_options):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("typer.main.get_command", interrupt)
     assert main([command]) == 130
-    assert ("run it again to go on" in capsys.readouterr().err) == resumable
+    assert ("run the same command to resume" in capsys.readouterr().err) == resumable
 
 
 def test_help_and_lists_do_not_import_torch(tmp_path):
@@ -230,7 +260,7 @@ def test_help_and_lists_do_not_import_torch(tmp_path):
     assert control.returncode == 1
 
 
-def test_run_prints_one_json_document_and_show_prints_the_file(tmp_path):
+def test_run_prints_one_json_document_and_show_prints_the_file(tmp_path, ctbench):
     write_stream(tmp_path)
     args = ["--method", "naive", "--stream", "small.toml", "--workers", "0"]
     answer = ctbench("run", *args, "--json", cwd=tmp_path)

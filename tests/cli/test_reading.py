@@ -15,10 +15,12 @@ import pytest
 from fake_results import fake_record, fake_result, with_matrix, write_fakes
 
 from ctbench.cli import main
-from ctbench.findings import find
-from ctbench.report.summary import matrix_table, provenance_table
-from ctbench.result_format import result_from
-from ctbench.results import write_result
+from ctbench.reporting.provenance import provenance_table
+from ctbench.reporting.summary import answer, loss_table, matrix_table
+from ctbench.reporting.tables import plain_text
+from ctbench.results.files import write_result
+from ctbench.results.findings import find
+from ctbench.results.format import result_from
 
 Call = Callable[..., tuple[int, str, str]]
 
@@ -68,7 +70,7 @@ def test_compare_and_show_print_findings(call: Call, tmp_path: Path) -> None:
     assert json.loads(call("show --json", str(path))[1])["findings"][0]["code"] == "constant-column"
 
 
-def test_compare_and_show_are_silent_about_a_healthy_result(call: Call, filled: Path) -> None:
+def test_compare_and_show_print_no_finding_of_a_healthy_result(call: Call, filled: Path) -> None:
     path = next(filled.rglob("*.json"))
     assert "finding " not in call("compare")[1]
     assert "finding " not in call("show", str(path))[1]
@@ -76,7 +78,7 @@ def test_compare_and_show_are_silent_about_a_healthy_result(call: Call, filled: 
 
 
 @pytest.mark.parametrize("form", ["table", "markdown", "latex", "csv", "json"])
-def test_every_format_goes_through_a_pipe_whole(call: Call, filled: Path, form: str) -> None:
+def test_no_format_is_cut_or_coloured_in_a_pipe(call: Call, filled: Path, form: str) -> None:
     code, out, err = call("compare --format", form)
     assert (code, err) == (0, "")
     assert "\x1b" not in out
@@ -103,7 +105,7 @@ def test_options_reach_the_comparison(call: Call, filled: Path) -> None:
     assert "the view transfer has no tests" in refused(call("compare --view transfer --against naive"))
 
 
-def test_unusable_files_are_named_in_one_line_each_or_refused(call: Call, filled: Path) -> None:
+def test_unusable_files_are_named_in_one_line_each_and_refused_with_strict(call: Call, filled: Path) -> None:
     good = next(filled.rglob("*.json")).read_text()
     broken = {
         "corrupt.json": "{]}",
@@ -126,13 +128,13 @@ def test_unusable_files_are_named_in_one_line_each_or_refused(call: Call, filled
     assert "foreign.json" in Path("x.html").read_text("utf-8"), "the page says what it lacks"
 
 
-def test_a_folder_of_nothing_but_broken_files_says_so(call: Call, tmp_path: Path) -> None:
+def test_a_folder_of_only_broken_files_is_reported(call: Call, tmp_path: Path) -> None:
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "x.json").write_text("{}")
-    assert "(1 files could not be used)" in refused(call("compare"))
+    assert "(1 files could not be read)" in refused(call("compare"))
 
 
-def test_hidden_runs_are_told_on_standard_error(call: Call, filled: Path) -> None:
+def test_hidden_runs_are_reported_on_standard_error(call: Call, filled: Path) -> None:
     write_result(fake_result("naive", changed={"pretrain.lr": 1.0}, protocol="1" * 16), filled)
     code, out, err = call("compare")
     assert code == 0
@@ -140,10 +142,10 @@ def test_hidden_runs_are_told_on_standard_error(call: Call, filled: Path) -> Non
     assert "pretrain.lr" not in out
     code, out, err = call("compare --all")
     assert err == ""
-    assert "a table of its own: pretrain.lr was set" in out
+    assert "separate table: pretrain.lr was set" in out
 
 
-def test_show_names_a_run_by_file_folder_or_beginning_of_its_key(call: Call, filled: Path) -> None:
+def test_show_finds_a_run_by_file_folder_or_first_characters_of_its_key(call: Call, filled: Path) -> None:
     path = sorted(filled.rglob("*.json"))[0]
     key = json.loads(path.read_text())["key"]
     for name in (str(path), key[:8], key[:8].upper()):
@@ -155,7 +157,7 @@ def test_show_names_a_run_by_file_folder_or_beginning_of_its_key(call: Call, fil
     assert isinstance(json.loads(call("show --json results/domain/tiny/naive")[1]), list)
 
 
-def test_show_refuses_what_is_no_run(call: Call, filled: Path) -> None:
+def test_show_refuses_names_of_no_run(call: Call, filled: Path) -> None:
     assert "no result 'zz'" in refused(call("show zz"))
     assert "no result ''" in refused(call("show", ""))
     (filled / "empty").mkdir()
@@ -166,7 +168,7 @@ def test_show_refuses_what_is_no_run(call: Call, filled: Path) -> None:
     record = fake_record("naive")
     for letter in "01":
         write_result(result_from(record | {"key": "abc" + letter * 61}), filled)
-    assert "'abc' is the beginning of 2 keys" in refused(call("show abc"))
+    assert "'abc' begins 2 keys" in refused(call("show abc"))
     assert call("show abc0")[0] == 0
 
 
@@ -184,18 +186,18 @@ def test_show_holds_everything_about_a_run(call: Call, filled: Path) -> None:
         "Cost",
         "traits: none",
         "pretrain.tokens",
-        "make it again: ctbench run --method naive --stream domain --model tiny --seed 7 --control",
+        "reproduce: ctbench run --method naive --stream domain --model tiny --seed 7 --control",
     ):
         assert text in out, text
 
 
-def test_show_says_what_it_cannot_name_and_which_score_the_majority_has() -> None:
+def test_show_notes_unnamed_files_and_the_score_of_the_majority() -> None:
     record = fake_record("mine", registered=False)
-    assert "put it before their names" in "".join(provenance_table(result_from(record)).notes)
+    assert "without their path" in "".join(provenance_table(result_from(record)).notes)
     assert "majority class" in str(matrix_table(result_from(record)).rows)
     record["stream"]["metric"] = dict.fromkeys(record["stream"]["metric"], "macro_f1")
     assert "majority, accuracy" in str(matrix_table(result_from(record)).rows)
-    assert "put it before" not in "".join(provenance_table(fake_result()).notes)
+    assert "without their path" not in "".join(provenance_table(fake_result()).notes)
 
 
 @pytest.mark.parametrize("suffix", ["png", "svg", "pdf"])
@@ -211,26 +213,26 @@ def test_plot_names_its_file_after_stream_and_kind(call: Call, filled: Path) -> 
     assert Path("domain-anytime.png").is_file()
 
 
-def test_ls_runs_takes_the_beginning_of_a_key(call: Call, filled: Path) -> None:
+def test_ls_runs_takes_the_first_characters_of_a_key(call: Call, filled: Path) -> None:
     key = fake_result("naive").key
     assert len(json.loads(call(f"ls runs {key[:10]} --json")[1])) == 1
     assert "no run whose key begins with 'xyz'" in refused(call("ls runs xyz"))
 
 
-def test_plot_says_which_table_it_does_not_draw(call: Call, filled: Path) -> None:
+def test_plot_names_tables_that_it_does_not_draw(call: Call, filled: Path) -> None:
     write_fakes(filled, methods=("naive",), protocol="0" * 16)
     code, out, err = call("plot")
     assert (code, out) == (0, "domain-matrix.png\n")
     assert err.startswith("not drawn: domain v1")
-    assert "protocol 00000000 — a table of its own: another protocol" in err
+    assert "protocol 00000000 — separate table: another protocol" in err
     assert "give one or the other" in refused(call("plot abc --stream domain"))
 
 
-def test_plot_refuses_what_it_cannot_draw(call: Call, filled: Path) -> None:
+def test_plot_refuses_runs_that_one_picture_cannot_show(call: Call, filled: Path) -> None:
     assert "needs two methods" in refused(call("plot --kind difference --method naive"))
     assert ".png, .svg, .pdf" in refused(call("plot -o x.gif"))
     write_fakes(filled, methods=("naive",), stream="temporal")
-    assert "name one with --stream" in refused(call("plot"))
+    assert "choose one with --stream" in refused(call("plot"))
     assert not list(Path().glob("*.png"))
     assert call("plot --kind difference -m replay -m naive -s domain")[0] == 0
 
@@ -259,29 +261,134 @@ def test_reading_results_imports_neither_torch_nor_pandas(filled: Path) -> None:
 def test_tables_fit_into_a_narrow_terminal(filled: Path) -> None:
     """In a real pseudo-terminal: nothing is wider than it, nothing is cut, and NO_COLOR is heeded."""
     width = 60
-    words = ("compare", "--against", "naive")
+    words = ("compare", "--columns", "all")
     shown = {colour: on_terminal(*words, width=width, colour=colour, folder=filled.parent) for colour in ("", "1")}
     assert "\x1b[1m" in shown[""]
     plain = shown["1"].replace("\r", "")
     assert "\x1b[3" not in plain
     plain = re.sub(r"\x1b\[[0-9;]*m", "", plain)
     assert max(map(len, plain.splitlines())) <= width
-    for text in ("won/tied/lost", "forgetting ↓", "stores text", "p (Holm)"):
+    for text in ("won/tied/lost", "stores text", "no room for", "forgetting ↓"):
         assert text in plain
+    every = on_terminal(
+        "compare", "--metric", "anytime,A_Acc,O_Acc,F_Acc,BWT,gain", width=60, colour="1", folder=filled.parent
+    )
+    for text in ("A_Acc", "gain"):
+        assert text in every, "what was asked for moves to another block of columns"
+    assert "no room for 95 % interval" in every
+    wide = on_terminal("compare", width=160, colour="1", folder=filled.parent)
+    assert "forgetting ↓" in wide
+    assert "no room" not in wide
 
 
 @pytest.mark.parametrize(
     ("what", "whole"), [("runs", ("seed", "order", "findings")), ("methods", ("arXiv:1902.00751",))]
 )
-def test_lists_keep_numbers_and_papers_whole_in_a_narrow_terminal(what: str, whole: tuple[str], filled: Path) -> None:
+def test_lists_do_not_cut_numbers_and_papers_in_a_narrow_terminal(what: str, whole: tuple[str], filled: Path) -> None:
     plain = re.sub(r"\x1b\[[0-9;]*m", "", on_terminal("ls", what, width=60, colour="1", folder=filled.parent))
     assert max(len(line.strip("\r")) for line in plain.splitlines()) <= 60
     for text in whole:
         assert text in plain
     if what == "runs":
-        heads, _, *rows = (line.split() for line in plain.splitlines() if line.strip())
-        for row in rows:
-            assert len(row) == len(heads)
+        for result in (fake_result(method, seed=seed) for method in ("naive", "replay") for seed in range(3)):
+            assert plain.count(result.key[:12]) == plain.count("name "), "every block of columns names its rows"
+            assert f"{100 * result.metrics['O_Acc']:.1f}" in plain
+            assert result.provenance.date[:10] in plain
+
+
+def test_ls_runs_lists_scores_settings_and_tells_checkpoints_of_one_name_apart(call: Call, filled: Path) -> None:
+    (row, *_) = json.loads(call("ls runs --json")[1])
+    assert {"date", "anytime", "F_Acc", "changed"} <= set(row)
+    assert row["backbone"] == "tiny"
+    record = fake_record("naive", changed={"method.x": 2})
+    other = record | {"backbone": record["backbone"] | {"digest": "c0ffee" + "0" * 58}, "key": "e" * 64}
+    write_result(result_from(other), filled)
+    rows = {row["name"]: row for row in json.loads(call("ls runs --json")[1])}
+    assert rows["e" * 12]["backbone"] == "tiny (c0ffee)"
+    assert rows["e" * 12]["changed"] == "method.x=2"
+    names = {row["backbone"] for row in rows.values()}
+    assert len(names) == 2
+
+
+def test_ctbench_alone_and_h_print_the_help(call: Call) -> None:
+    for line in ("", "-h", "--help"):
+        code, out, err = call(line)
+        assert (code, err) == (0, "")
+        assert "compare" in out
+    code, out, err = call("compare -h")
+    assert (code, err) == (0, "")
+    assert "--columns" in out
+
+
+def test_completion_knows_commands_and_options() -> None:
+    def complete(words: str, place: int) -> list[str]:
+        asked = {"_CTBENCH_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(place)}
+        command = [sys.executable, "-c", "import sys; from ctbench.cli import main; sys.exit(main([]))"]
+        answer = subprocess.run(command, env={**os.environ, **asked}, capture_output=True, text=True)
+        return answer.stdout.split()
+
+    assert complete("ctbench co", 1) == ["compare"]
+    assert complete("ctbench compare --view", 2) == ["--view"]
+    assert complete("ctbench xy", 1) == []
+
+
+def test_compare_writes_a_file_in_the_form_of_its_ending(call: Call, filled: Path) -> None:
+    assert call("compare -o tables/x.tex --resize") == (0, "tables/x.tex\n", "")
+    assert "resizebox" in Path("tables/x.tex").read_text("utf-8")
+    assert call("compare -o x.dat --format csv")[0] == 0
+    assert Path("x.dat").read_text("utf-8").startswith("stream,")
+    assert "no ending of a table '.doc'" in refused(call("compare -o x.doc"))
+    assert not Path("x.doc").exists()
+
+
+def test_compare_on_losses_and_unknown_columns(call: Call, filled: Path) -> None:
+    code, out, _ = call("compare --on loss --metric A_Acc,forgetting --columns tokens")
+    assert code == 0
+    assert "learned ↓" in out
+    assert "tokens" in out
+    assert "A_Acc" not in out
+    assert "did you mean 'traits'" in refused(call("compare --columns trait"))
+    assert "did you mean 'loss'" in refused(call("compare --on losses"))
+    assert "did you mean 'learned'" in refused(call("compare --on loss --metric learnt"))
+    assert call("plot --kind matrix --on loss")[1] == "domain-matrix-loss.png\n"
+
+
+def test_a_run_answers_in_about_thirty_lines_and_says_where_its_result_is(tmp_path: Path) -> None:
+    written = write_result(fake_result("naive"), tmp_path)
+    text = "".join(plain_text(table) for table in answer([fake_result("naive")], places=[str(written.path)]))
+    assert len(text.splitlines()) <= 36
+    assert f"result: {written.path}" in text
+    assert "Provenance" not in text
+    assert "LM loss on held-out" not in text
+    several = [fake_result("naive", seed=seed) for seed in range(5)]
+    (table,) = answer(several)
+    assert [row[0].text for row in table.rows] == [result.key[:12] for result in several]
+    assert len(list(answer(several[:2]))) == 3, "two matrices and one table of metrics"
+
+
+def test_show_tells_sampling_errors_and_the_majority_in_the_tasks_own_metric() -> None:
+    record = fake_record("naive", num_tasks=2)
+    first, second = record["stream"]["domains"]
+    record["stream"] |= {
+        "metric": {first: "accuracy", second: "macro_f1"},
+        "baseline": {first: 0.13, second: 0.04},
+        "num_test": {first: 400, second: 100},
+        "num_predicted": {first: 5000, second: 12},
+    }
+    record["lm_loss_error"] = [[0.01, 0.02]] * 3
+    result = result_from(record)
+    table = matrix_table(result, details=True)
+    lines = {row[0].text: [cell.text.strip() for cell in row[1:]] for row in table.rows}
+    assert table.columns == ("%", f"{first}, accuracy", f"{second}, macro-F1")
+    assert lines["majority class"] == ["13.0", "4.0"]
+    assert lines["test texts"] == ["400", "100"]
+    score = float(result.matrix[-1][0])
+    assert lines["sampling error"][0] == f"± {100 * (score * (1 - score) / 400) ** 0.5:.1f}"
+    assert "sampling error" not in str(matrix_table(result).rows)
+    losses = loss_table(result)
+    assert losses.rows[0][2].text.endswith(" ± 0.020")
+    assert [cell.text for cell in losses.rows[-1]] == ["predicted tokens", "5k", "12"]
+    assert "±" not in str(loss_table(fake_result()).rows), "an older result does not know them"
 
 
 def on_terminal(*words: str, width: int, colour: str, folder: Path) -> str:

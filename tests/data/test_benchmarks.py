@@ -6,16 +6,18 @@ import pytest
 
 from ctbench.data.stream import FilesTask, load_stream
 from ctbench.errors import BadData
-from ctbench.plugins import find_plugins, get_stream
+from ctbench.plugins.find import find_plugins, get_stream
 
-REAL = ("arxiv-years", "dapset", "dapset-mini", "tweet")
+REAL = ("arxiv-years", "dapset", "dapset-mini", "topics", "tweet")
+OTHERS = {"topics": ("bert-tiny", "minilm", "hour")}
+"""Recipes between the two that every stream of real text has."""
 
 
 @pytest.mark.parametrize("name", REAL)
 def test_stream_of_real_text_names_origin_licences_and_two_recipes(name, monkeypatch):
     small, large = get_stream(name), get_stream(name, recipe="large")
     assert small.recipe.name == "small"  # nobody starts days of work without asking for it
-    assert small.recipes == ("small", "large")
+    assert small.recipes == ("small", *OTHERS.get(name, ()), "large")
     assert small.obtain and small.citation and small.licences
     assert (large.recipe.pretrain.batch, large.recipe.pretrain.length, large.recipe.pretrain.lr) == (248, 164, 1e-4)
     assert large.recipe.model.startswith("FacebookAI/roberta-base@")
@@ -27,6 +29,16 @@ def test_stream_of_real_text_names_origin_licences_and_two_recipes(name, monkeyp
     monkeypatch.delenv("CTBENCH_DATA", raising=False)
     with pytest.raises(BadData, match=rf"environment variable CTBENCH_DATA.*ctbench prepare {name} says"):
         small.folder()
+
+
+@pytest.mark.parametrize(("recipe", "warmup"), [("bert-tiny", "all"), ("minilm", "all"), ("hour", "none")])
+def test_recipes_of_topics_warm_up_what_needs_it_and_give_row_0_ten_seeds(recipe, warmup):
+    found = get_stream("topics", recipe=recipe).recipe
+    assert found.base is not None
+    assert found.base.warmup == warmup
+    assert len(found.finetune.seeds_of(is_base=False)) == 5
+    assert len(found.finetune.seeds_of(is_base=True)) == 10
+    assert get_stream("topics").recipe.finetune.seeds_of(is_base=True) == (0,)
 
 
 def test_a_list_beside_a_stream_names_its_files():

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import tomllib
 
-from ctbench.data.config import parse_setting, read_toml
+from ctbench.data.config import read_toml
 
 TOML = (
     '''\
@@ -59,17 +59,3 @@ def test_every_written_key_has_its_line(tmp_path):
     }
     assert origin.place(("domains", 0, "text", "field")) == "x.toml:20"
     assert origin.place(("unheard",)) == "x.toml"
-
-
-def test_setting_is_a_toml_value_or_plain_text():
-    values = {
-        "1": 1,
-        "1e-3": 1e-3,
-        "true": True,
-        "[0, 1]": [0, 1],
-        "fp32": "fp32",
-        '"1"': "1",
-        "": "",
-        "1\nx = 2": "1\nx = 2",
-    }
-    assert {text: parse_setting(text) for text in values} == values

@@ -5,8 +5,9 @@ import time
 
 import pytest
 
+from ctbench.data.examples import Example
 from ctbench.data.hub import _is_streamed
-from ctbench.data.sources import Example, read_examples, read_texts
+from ctbench.data.sources import read_examples, read_texts
 from ctbench.data.stream import HubTask, HubText
 from ctbench.errors import BadData
 

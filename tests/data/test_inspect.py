@@ -93,16 +93,11 @@ def test_overlap_labels_and_majority_are_counted(inspect):
         assert part in text
 
 
-def test_texts_too_short_to_be_looked_for_and_single_documents_are_told(inspect, folder, capsys):
+def test_texts_too_short_to_be_looked_for_are_told(inspect, capsys):
     found = inspect(f"see {LONG}", test=[(LONG, "+"), ("bad 1", "-")])
     assert found.short_tests == 2
     show_inspection(found, as_json=False)
     assert "2 test texts of fewer than 6 words were looked for as whole documents only" in capsys.readouterr().out
-    assert not any("single document" in problem for problem in found.problems)
-    for path in (folder / "camera").iterdir():
-        path.unlink()
-    alone = inspect("one document", test=[(LONG, "+"), ("bad 1", "-")])
-    assert any(problem.startswith("text of domain camera is a single document") for problem in alone.problems)
 
 
 def test_sizes_are_those_of_the_texts(inspect):
@@ -110,6 +105,49 @@ def test_sizes_are_those_of_the_texts(inspect):
     assert (general.documents, general.words) == (2, 8)
     assert (phone.documents, phone.words) == (200, 800)
     assert (camera.documents, camera.words, camera.characters) == (4, 12, 51)
+
+
+def test_texts_with_two_labels_are_told_whichever_split_they_are_in(inspect):
+    train = [("good one", "+"), ("Good  ONE", "-"), ("bad one", "-"), ("odd", "+")]
+    found = inspect("a blurred picture", train=train, test=[("new", "+"), ("bad one", "+")])
+    assert found.tasks[0].contradictions == (("good one", ("+", "-")), ("bad one", ("-", "+")))
+    assert any("2 texts have two labels, such as 'good one' (+, -)" in problem for problem in found.problems)
+    agreed = inspect("a blurred picture", train=[*train[:1], *train[2:]], test=[("new", "+"), ("bad one", "-")])
+    assert agreed.tasks[0].contradictions == ()
+
+
+def test_files_are_counted_and_what_is_skipped_is_named(inspect, folder, capsys):
+    for name in ("camera.zip", "readme", ".b.txt"):
+        (folder / "camera" / name).write_text("x")
+    (folder / "reviews.toml").write_text((folder / "reviews.toml").read_text().replace("camera/*.txt", "camera"))
+    found = inspect("a blurred picture")
+    assert [text.files for text in found.texts] == [1, 1, 2]
+    assert {each.shown: each.reason for each in found.texts[2].skipped} == {
+        "camera/camera.zip": "an archive",
+        "camera/readme": "of an unknown ending",
+        "camera/.b.txt": "hidden",
+    }
+    lost = [problem for problem in found.problems if "skipped" in problem]
+    assert len(lost) == 2
+    show_inspection(found, as_json=False)
+    assert "skipped in the text of camera: camera/.b.txt (hidden)" in capsys.readouterr().out
+
+
+def test_rows_over_line_ends_are_told_unless_the_stream_says_that_they_are_meant(inspect, folder):
+    rows = "".join(f"words {n},{'+-'[n % 2]}\n" for n in range(12))
+    (folder / "train.csv").write_text(f'text,label\n"One, two.\nThree, four, five.",+\n{rows}')
+    text = (folder / "reviews.toml").read_text()
+    for dialect, count in (("", 2), (', dialect = { quoting = "double" }', 0)):
+        changed = text.replace('train = "train.jsonl"\n', 'train = "train.csv"\n' + dialect.removeprefix(", ") + "\n")
+        changed = changed.replace('train = "train.jsonl", ', f'train = "train.csv"{dialect}, ')
+        changed = changed.replace('validation = "train.jsonl"', 'validation = "train.csv"').replace(
+            "test.jsonl", "test.csv"
+        )
+        (folder / "test.csv").write_text("text,label\nnew,+\nnewer,-\n")
+        (folder / "reviews.toml").write_text(changed)
+        told = [problem for problem in inspect("a blurred picture").problems if "go over line ends" in problem]
+        assert len(told) == count
+        assert all("train.csv: 1 rows go over line ends in quotes, the first from line 2 on" in each for each in told)
 
 
 def test_inspection_is_printed_as_tables_or_as_one_json_document(inspect, capsys):

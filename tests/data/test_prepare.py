@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 from collections import Counter
@@ -13,7 +14,7 @@ from ctbench.data.prepare import prepare_stream
 from ctbench.data.stream import load_stream
 from ctbench.data.tasks import check_task
 from ctbench.errors import BadConfig, BadData, BadPlugin
-from ctbench.plugins import find_plugins, get_stream
+from ctbench.plugins.find import find_plugins, get_stream
 
 
 @pytest.fixture
@@ -209,3 +210,17 @@ def test_dapset_with_a_missing_or_broken_file_is_one_line(archive, tmp_path, mon
     with pytest.raises(BadData, match=r"sciie/dev\.jsonl: not in 'data'"):
         prepare_stream(get_stream("dapset"), archive)
     path.write_text(text)
+
+
+def test_a_copy_that_cannot_be_written_is_named_and_not_its_original(here, folder, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device", str(folder / "general.txt"), None, "a scratch file")
+
+    def elsewhere(*_):
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr("os.link", elsewhere)
+    monkeypatch.setattr("shutil.copyfile", full)
+    with pytest.raises(BadConfig, match=rf"'{here}/data/general.txt' of stream .*; free some space there, or choose"):
+        prepare_stream(get(here), folder)
+    assert not (here / "data").exists()

@@ -11,6 +11,9 @@ def test_every_key_has_a_type_and_a_help_text():
     assert rows["kind"][0] == '"domain" or "temporal"'
     assert rows["language.seed"][1] == "0"
     assert "domains.task.train" in rows
-    assert rows["base"][2].endswith("Keys as of `pretrain`.")
+    assert rows["domains.text"][2].endswith("Keys as of `general`.")
+    assert "domains.text.path" not in rows
+    assert rows["base"][2].endswith("Keys as of `pretrain`, and:")
     assert "base.tokens" not in rows
-    assert all(kind and text.endswith((".", ")")) for kind, _, text in rows.values())
+    assert "base.warmup" in rows
+    assert all(kind and text.endswith((".", ")", ", and:")) for kind, _, text in rows.values())

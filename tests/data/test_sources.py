@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from ctbench.data.sources import Example, fingerprint, read_examples, read_texts, task_fingerprint
+from ctbench.data.examples import Example
+from ctbench.data.sources import fingerprint, read_examples, read_texts, task_fingerprint
 from ctbench.data.stream import load_stream
 from ctbench.errors import BadData
 

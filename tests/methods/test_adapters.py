@@ -9,12 +9,13 @@ from checkpoints import FAMILY_NAMES, make_batch
 from method_helpers import build, make_blocks, same_state, train, train_stream
 
 from ctbench.backbone import Backbone
+from ctbench.backbone.loading import load_backbone
 from ctbench.data.tasks import encode_task
+from ctbench.engine.tensors import load_changed, save_changed
 from ctbench.errors import BadConfig
-from ctbench.finetune import finetune, held_out_loss
-from ctbench.loading import load_backbone
-from ctbench.plugins import get_method
-from ctbench.store import load_weights, save_weights
+from ctbench.machine.manifest import write_manifest
+from ctbench.plugins.find import get_method
+from ctbench.training.finetune import finetune, held_out_loss
 
 
 @pytest.fixture
@@ -71,8 +72,9 @@ def test_saved_stage_holds_the_adapters_alone(world, tmp_path):
     stream, base, blocks = world
     method = get_method("adapters", reduction=16)
     trained = train(method, build(method, base, stream), blocks)[0]
-    save_weights(tmp_path / "weights.safetensors", trained.state(), base.state())
-    weights = load_weights(tmp_path / "weights.safetensors", base.state())
+    save_changed(tmp_path, "weights", trained.state(), base.state())
+    write_manifest(tmp_path, {})
+    weights = load_changed(tmp_path, "weights", base.state())
     again = build(method, base, stream)
     again.load_state(weights)
     assert same_state(again, trained)
@@ -112,10 +114,8 @@ def test_fresh_model_scores_as_the_base(name, world):
     recipe = dataclasses.replace(stream.recipe.finetune, epochs=1)
     scores = []
     for backbone in (copy.deepcopy(base), build(get_method(name), base, stream)):
-        loss, _ = held_out_loss(
-            backbone, blocks[domain], domain=domain, mask_fraction=0.3, max_tokens=640, precision="fp32"
-        )
+        loss = held_out_loss(backbone, blocks[domain], domain=domain, recipe=stream.recipe.pretrain).loss
         backbone.requires_grad_(False)
-        cell = finetune(backbone, task, name=domain, recipe=recipe, seed=0, pad_id=backbone.pad_id)
-        scores.append((loss, cell["metrics"], cell["validation"]))
+        cell = finetune(backbone, task, name=domain, recipe=recipe, seed=0)
+        scores.append((loss, cell.metrics, cell.validation))
     assert scores[0] == scores[1]

@@ -4,7 +4,7 @@ import pytest
 import torch
 from method_helpers import naive, same_state, train, train_stream
 
-from ctbench.plugins import get_method
+from ctbench.plugins.find import get_method
 
 
 def test_fraction_1_is_naive_bit_for_bit(small):

@@ -9,15 +9,15 @@ import torch
 from method_helpers import (
     RECIPE,
     make_blocks,
-    make_trainer,
+    make_loop,
     naive,
     same_state,
     train,
     train_stream,
 )
 
-from ctbench.loading import load_backbone
-from ctbench.plugins import get_method
+from ctbench.backbone.loading import load_backbone
+from ctbench.plugins.find import get_method
 from ctbench.units import full_units, gradient_scales
 
 
@@ -57,7 +57,7 @@ def test_unit_of_importance_1_stays_untouched(family, damps, world, checkpoint, 
         assert torch.equal(before[name][kept], now[name][kept])
         assert not torch.equal(before[name], now[name])
     assert num_kept > 0
-    assert record["losses"].keys() == {"loss", "lm", "contrast"}
+    assert record.losses.keys() == {"loss", "lm", "contrast"}
 
 
 def test_gradients_shrink_by_importance(world):
@@ -65,7 +65,7 @@ def test_gradients_shrink_by_importance(world):
     method = get_method("das", contrast_weight=0.0)
     gradients = []
     for value in (0.0, 0.75):
-        stage = make_trainer(method, base, blocks, full_units(base, value).to_dict()).stage
+        stage = make_loop(method, base, blocks, full_units(base, value).to_dict()).stage
         sum(method.loss(stage, stage.start_step(0)).values()).backward()
         method.after_backward(stage)
         gradients.append({name: parameter.grad for name, parameter in stage.backbone.named_parameters()})
@@ -91,7 +91,7 @@ def test_importance_begins_with_general_knowledge_and_never_falls(world):
     stream, base, blocks = world
     method = get_method("das", importance_blocks=12)
     stages = train_stream(method, base, stream, blocks)
-    trainer = make_trainer(method, base, {stream.names[0]: blocks[stream.names[0]]})
+    trainer = make_loop(method, base, {stream.names[0]: blocks[stream.names[0]]})
     trainer.stage.prepare()
     method.begin(trainer.stage)
     tables = [trainer.stage.memory, stages[1][1], stages[2][1]]
@@ -109,9 +109,9 @@ def test_passes_are_counted(world):
     one = {stream.names[0]: blocks[stream.names[0]]}
     batch = RECIPE.batch * RECIPE.length
     _, memory, record = train(get_method("das", importance_blocks=RECIPE.batch), base, one)
-    assert record["forward_tokens"] == (2 + 3 * 6 + 1) * batch
+    assert record.forward_tokens == (2 + 3 * 6 + 1) * batch
     _, _, record = train(get_method("das", importance_blocks=RECIPE.batch, contrast_weight=0.0), base, one, memory)
-    assert record["forward_tokens"] == (6 + 1) * batch
+    assert record.forward_tokens == (6 + 1) * batch
 
 
 def test_contrast_is_the_formula():
@@ -133,5 +133,5 @@ def test_contrast_moves_the_lm_away_from_the_important_units_network(world):
     for weight in (1e-6, 1.0):
         method = get_method("das", contrast_weight=weight, importance_blocks=4)
         _, _, record = train(method, base, blocks, memory, num_steps=20)
-        losses.append(record["losses"]["contrast"][-1] / weight)
+        losses.append(record.losses["contrast"][-1] / weight)
     assert losses[1] < losses[0]

@@ -12,17 +12,17 @@ from method_helpers import (
     build,
     finished_stage,
     make_blocks,
-    make_trainer,
+    make_loop,
     naive,
     same_state,
     train,
     train_stream,
 )
 
+from ctbench.backbone.loading import load_backbone
 from ctbench.errors import BadConfig
-from ctbench.loading import load_backbone
 from ctbench.memory import Reservoir, num_bytes
-from ctbench.plugins import get_method
+from ctbench.plugins.find import get_method
 
 
 @pytest.fixture
@@ -78,19 +78,19 @@ def test_replay_begins_with_the_second_stage_and_takes_places_in_the_batch(world
     theirs = train_stream(naive(), base, stream, blocks)
     assert same_state(stages[1][0], theirs[1][0])
     assert not same_state(stages[2][0], theirs[2][0])
-    assert stages[2][2]["losses"].keys() == {"loss", "lm", "outputs", "replay"}
+    assert stages[2][2].losses.keys() == {"loss", "lm", "outputs", "replay"}
     # Nothing is passed beside the batches but, at the end, three rows of each that are offered.
-    assert stages[2][2]["forward_tokens"] == (6 * BATCH + 3 * 3) * LENGTH
+    assert stages[2][2].forward_tokens == (6 * BATCH + 3 * 3) * LENGTH
 
 
 def test_outputs_are_at_distance_0_from_the_lm_that_gave_them(world):
     _, base, blocks = world
     method = get_method("derpp", max_blocks=8)
     after, memory, _ = train(method, base, blocks)
-    trainer = make_trainer(method, after, blocks, memory)
+    trainer = make_loop(method, after, blocks, memory)
     terms = method.loss(trainer.stage, trainer.stage.start_step(0))
     assert terms["outputs"] < 1e-6
-    terms = method.loss(make_trainer(method, base, blocks, memory).stage, trainer.stage.start_step(0))
+    terms = method.loss(make_loop(method, base, blocks, memory).stage, trainer.stage.start_step(0))
     assert terms["outputs"] > 1e-4
 
 
@@ -113,4 +113,4 @@ def test_one_row_stays_new(world):
     method = get_method("derpp", replay_fraction=1.0, max_blocks=8)
     _, memory, _ = train(method, base, blocks)
     _, _, record = train(method, base, blocks, memory, recipe=dataclasses.replace(RECIPE, batch=2))
-    assert all(value == value for value in record["losses"]["lm"])
+    assert all(value == value for value in record.losses["lm"])

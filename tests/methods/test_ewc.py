@@ -5,12 +5,13 @@ import dataclasses
 
 import pytest
 import torch
-from method_helpers import RECIPE, finished_stage, make_trainer, module_of, naive, same_state, train, train_stream
+from method_helpers import RECIPE, finished_stage, make_loop, module_of, naive, same_state, summary, train, train_stream
 
 from ctbench.memory import flatten
 from ctbench.method import Method
-from ctbench.plugins import get_method
-from ctbench.pretrain import Progress
+from ctbench.plugins.find import get_method
+from ctbench.training.checkpoint import StageCheckpoint
+from ctbench.training.pretrain import LoopHooks
 
 ewc = module_of("ewc")
 
@@ -35,8 +36,7 @@ def test_weight_0_is_naive_bit_for_bit(small):
     for (backbone, memory, record), (wanted, _, other) in zip(mine, sequential, strict=True):
         assert same_state(backbone, wanted)
         assert memory == {}
-        assert record.get("losses") == other.get("losses")
-        assert record.get("forward_tokens") == other.get("forward_tokens")
+        assert summary(record) == summary(other)
 
 
 def test_first_stage_is_naive_and_leaves_plain_memory(small):
@@ -47,8 +47,8 @@ def test_first_stage_is_naive_and_leaves_plain_memory(small):
     assert all(torch.equal(memory["anchor"][name], weight) for name, weight in backbone.trainable())
     assert len(flatten(memory)[1]) == 2 * len(names)
     assert ewc.mean_value(memory["fisher"]) == pytest.approx(1.0, rel=1e-5)
-    assert record["notes"]["fisher_scale"] > 0
-    assert record["forward_tokens"] == record["tokens"] + 8 * RECIPE.length
+    assert record.notes["fisher_scale"] > 0
+    assert record.forward_tokens == record.tokens + 8 * RECIPE.length
 
 
 def test_fisher_of_a_softmax_toy_equals_the_formula():
@@ -84,12 +84,12 @@ def test_fisher_of_the_lms_output_bias_equals_the_formula(small):
         errors[torch.arange(len(errors)), batch.targets] -= 1.0
         squares.append(errors.mean(0).square())
     wanted = torch.stack(squares).mean(0)
-    assert record["notes"]["fisher_scale"] == pytest.approx(wanted.mean().item(), rel=1e-4)
+    assert record.notes["fisher_scale"] == pytest.approx(wanted.mean().item(), rel=1e-4)
     torch.testing.assert_close(memory["fisher"][name], wanted / wanted.mean(), rtol=1e-4, atol=1e-6)
 
 
 def test_penalty_equals_the_formula_and_pulls_back(small):
-    trainer = make_trainer(get_method("ewc", weight=3.0), small.base, small.first)
+    trainer = make_loop(get_method("ewc", weight=3.0), small.base, small.first)
     stage, parameters = trainer.stage, dict(trainer.stage.backbone.trainable())
     stage.memory["fisher"] = {name: torch.rand_like(weight) for name, weight in parameters.items()}
     stage.memory["anchor"] = {name: torch.randn_like(weight) for name, weight in parameters.items()}
@@ -106,7 +106,7 @@ def test_penalty_equals_the_formula_and_pulls_back(small):
 def test_penalty_stays_in_float32_under_autocast(small):
     recipe = dataclasses.replace(RECIPE, precision="bf16")
     first, memory, _ = train(get_method("ewc", num_examples=4), small.base, small.first, recipe=recipe)
-    trainer = make_trainer(get_method("ewc", weight=1.0), first, small.second, memory, recipe=recipe)
+    trainer = make_loop(get_method("ewc", weight=1.0), first, small.second, memory, recipe=recipe)
     with torch.no_grad():
         for _, weight in trainer.stage.backbone.trainable():
             weight += 1e-4  # lost in bfloat16
@@ -156,11 +156,11 @@ def test_old_fisher_decays_and_the_anchor_is_the_last(small, decay):
 def test_resumed_second_stage_equals_uninterrupted(small):
     method = get_method("ewc", num_examples=2)
     backbone, memory, _ = train(method, small.base, small.first)
-    saved: list[Progress] = []
-    whole = make_trainer(method, backbone, small.second, memory, num_steps=12)
-    whole.run(save=lambda progress: saved.append(copy.deepcopy(progress)), save_seconds=0)
-    resumed = make_trainer(method, backbone, small.second, num_steps=12)
-    resumed.run(progress=saved[0])
+    saved: list[StageCheckpoint] = []
+    whole = make_loop(method, backbone, small.second, memory, num_steps=12)
+    whole.run(LoopHooks(save=lambda progress: saved.append(copy.deepcopy(progress)), save_seconds=0))
+    resumed = make_loop(method, backbone, small.second, num_steps=12)
+    resumed.run(checkpoint=saved[0])
     assert same_state(resumed.stage.backbone, whole.stage.backbone)
     first, second = (flatten(trainer.stage.memory)[1] for trainer in (whole, resumed))
     assert first.keys() == second.keys()

@@ -7,48 +7,56 @@ import dataclasses
 
 import pytest
 import torch
-from method_helpers import LENGTH, RECIPE, build, make_trainer, naive, same_state, train, train_stream
+from method_helpers import LENGTH, build, make_loop, naive, same_state, slow, train, train_stream
 
-from ctbench.batch import Batch
-from ctbench.plugins import get_method
-
-WIDE = dataclasses.replace(RECIPE, batch=64)
+from ctbench.backbone.batch import Batch
+from ctbench.backbone.loading import load_backbone
+from ctbench.errors import BadConfig
+from ctbench.hypernetwork import mixer_of
+from ctbench.plugins.find import get_method
 
 
 @pytest.fixture(scope="module")
-def trained(small):
-    """The LM after stage 1."""
-    method = get_method("hyperprompt")
-    return train(method, build(method, small.base, small.stream), small.first)[0]
+def stages(small):
+    """The LM and the memory after each of two stages; entry 0 is the built base."""
+    return train_stream(get_method("hyperprompt"), small.base, small.stream, small.blocks, num_steps=20)
 
 
 def prompts_of(backbone, batch):
-    """Return the vectors that stand in front of each text of a batch, one row per text."""
+    """Return the vectors that stand in front of each text of a batch, one row per text or one for all."""
     prompt = backbone.added[backbone.prompter](backbone, batch)
-    return prompt.vectors.detach().flatten(1)
+    return prompt.vectors.detach().flatten(-3)
 
 
 def text(small, name, rows):
     return Batch(input_ids=torch.from_numpy(small.blocks[name][torch.as_tensor(rows).numpy()]))
 
 
-def test_without_a_prompt_and_weights_it_is_naive_bit_for_bit(small):
-    method = get_method("hyperprompt", prompt_length=0, agree_weight=0.0, disagree_weight=0.0)
+def test_without_a_prompt_it_is_naive_bit_for_bit(small):
+    method = get_method("hyperprompt", prompt_length=0)
     ours = train_stream(method, small.base, small.stream, small.blocks)
     theirs = train_stream(naive(), small.base, small.stream, small.blocks)
     assert all(same_state(one[0], other[0]) for one, other in zip(ours, theirs, strict=True))
 
 
-def test_prompt_depends_on_the_text(small, trained):
+def test_prompt_depends_on_the_text(small):
     first, second = small.stream.names
+    method = get_method("hyperprompt", reads="single")
+    trained, _, _ = train(method, build(method, small.base, small.stream), small.first)
     one = prompts_of(trained, text(small, first, [0, 1, 2]))
     assert torch.equal(one, prompts_of(trained, text(small, first, [0, 1, 2])))
     again = prompts_of(trained, text(small, first, [2, 0, 1]))
     torch.testing.assert_close(again, one[[2, 0, 1]])  # on its own text and on no other of the batch
-    other = prompts_of(trained, text(small, second, [0, 1, 2]))
-    rows = torch.cat([one, other])
-    distances = torch.pdist(rows)
-    assert distances.min() > 1e-5 * rows.norm(dim=1).mean()
+    rows = torch.cat([one, prompts_of(trained, text(small, second, [0, 1, 2]))])
+    assert torch.pdist(rows).min() > 1e-5 * rows.norm(dim=1).mean()
+
+
+def test_running_prompt_is_that_of_all_texts(small, stages):
+    first, second = small.stream.names
+    backbone = copy.deepcopy(stages[2][0])
+    one, other = (prompts_of(backbone, text(small, name, range(8))) for name in (first, second))
+    assert one.dim() == 1
+    assert (one - other).norm() > 1e-3 * one.norm()
 
 
 def test_prompt_does_not_depend_on_the_domains_name(small):
@@ -68,73 +76,50 @@ def test_prompt_does_not_depend_on_the_domains_name(small):
     assert all(torch.equal(shown[0], other) for other in shown)
 
 
-def given_prompts(small, **settings):
-    """Return the prompts in front of real text and the random ones of some updates, one row per text."""
-    method = get_method("hyperprompt", **settings)
-    trainer = make_trainer(method, build(method, small.base, small.stream), small.first, recipe=WIDE)
-    stage, seen = trainer.stage, []
-    stage.backbone.register_forward_pre_hook(
-        lambda module, args, options: seen.append(options["prompt"].vectors.detach().flatten(1)), with_kwargs=True
-    )
-    stage.prepare()
-    method.begin(stage)
-    seen.clear()
-    for step in range(4):
-        method.loss(stage, stage.start_step(step))
-    return torch.cat(seen[0::2]), torch.cat(seen[1::2])
+def test_decoders_prompt_is_made_from_the_texts_before(small, checkpoint):
+    base = load_backbone(str(checkpoint("llama", 0.0)))
+    method = get_method("hyperprompt")
+    built = build(method, base, small.stream).eval()
+    ids = torch.randint(5, 90, (4, LENGTH), generator=torch.Generator().manual_seed(0))
+    one = prompts_of(built, Batch(input_ids=ids))
+    changed = ids.clone()
+    changed[2] = changed[2].flip(0) + 1
+    other = prompts_of(built, Batch(input_ids=changed))
+    torch.testing.assert_close(one[:3], other[:3])
+    assert not torch.allclose(one[3], other[3], atol=1e-6)
+    with pytest.raises(BadConfig, match="a decoder's prompt stands before the text"):
+        build(get_method("hyperprompt", reads="single"), base, small.stream)
 
 
-def test_random_prompts_have_the_statistics_of_real_ones(small):
-    real, random = given_prompts(small)
-    assert (len(real), len(random)) == (4 * 64, 4 * 64 // 2)
-    spread, drawn = real.std(0).mean(), random.std(0).mean()
-    assert 0.5 < drawn / spread < 2
-    assert (real.mean(0) - random.mean(0)).abs().mean() < 0.5 * spread
-    assert not torch.equal(real[: len(random)], random)
-    real, plain = given_prompts(small, noise="plain")  # what the test would see of noise that is not matched
-    assert plain.std(0).mean() > 2 * real.std(0).mean()
+def test_loss_terms_and_their_cost(small, stages):
+    method = get_method("hyperprompt")
+    assert stages[2][2].losses.keys() == {"loss", "lm", "agree", "disagree", "keep"}
+    assert stages[1][2].losses.keys() == {"loss", "lm", "agree", "disagree"}
+    # Prompt places count; two passes over half of the rows come on top, in some updates without a prompt.
+    prompted = (LENGTH + method.prompt_length) / LENGTH
+    record = stages[2][2]
+    assert record.tokens * (prompted + 1) < record.forward_tokens < record.tokens * 2 * prompted
+    for share, places in ((0.0, prompted), (1.0, 1.0)):
+        one = get_method("hyperprompt", bare_fraction=share)
+        _, _, record = train(one, build(one, small.base, small.stream), small.first)
+        assert record.forward_tokens == record.tokens * (prompted + places)
+    bare = get_method("hyperprompt", agree_weight=0.0, disagree_weight=0.0, keep_weight=0.0)
+    _, _, record = train(bare, build(bare, small.base, small.stream), small.first)
+    assert record.losses.keys() == {"loss", "lm"}
+    assert record.forward_tokens == record.tokens * prompted
 
 
-def test_without_the_hypernetwork_one_prompt_learns_and_noise_has_its_spread(small):
-    real, random = given_prompts(small, use_hypernetwork=False)
-    assert torch.equal(real[0], real[-1])  # whatever the text
-    assert 0.8 < random.std() / real[0].std() < 1.25
-    mixed, _ = given_prompts(small)
-    assert 0.8 < mixed[0].std() / real[0].std() < 1.25  # as long as the mixture it stands for
-    method = get_method("hyperprompt", use_hypernetwork=False)
-    built = build(method, small.base, small.stream)
-    assert [name for name, _ in built.added.named_parameters()] == ["hypernetwork.components"]
-    assert not same_state(train(method, built, small.first)[0], built)
-
-
-def test_hypernetwork_can_be_frozen_in_cells(small, trained):
-    for trains in (True, False):
-        method = get_method("hyperprompt", train_in_cells=trains)
-        adapted = method.adapt(copy.deepcopy(trained), small.stream, small.stream.names[0], 1)
-        assert all(parameter.requires_grad == trains for parameter in adapted.added.parameters())
-        assert all(parameter.requires_grad for parameter in adapted.model.parameters())
-
-
-def test_both_weights_at_0_leave_one_pass_per_update_and_no_teacher(small):
-    method = get_method("hyperprompt", agree_weight=0.0, disagree_weight=0.0)
-    _, _, record = train(method, build(method, small.base, small.stream), small.first)
-    assert record["losses"].keys() == {"loss", "lm"}
-    _, _, control = train(get_method("hyperprompt"), build(method, small.base, small.stream), small.first)
-    assert control["losses"].keys() == {"loss", "lm", "agree", "disagree"}
-    # Prompts of 4 count as places; two passes over half the rows come on top.
-    assert record["forward_tokens"] == record["tokens"] * (LENGTH + 4) / LENGTH
-    assert control["forward_tokens"] == 2 * record["forward_tokens"]
-
-
+@pytest.mark.parametrize("bare_fraction", [0.0, 1.0])
 @pytest.mark.parametrize("agree_on", ["outputs", "hidden"])
-def test_agreement_is_the_distance_from_the_teacher_under_the_same_random_prompt(small, agree_on):
-    method = get_method("hyperprompt", agree_on=agree_on, agree_weight=3.0, disagree_weight=0.0, random_fraction=1.0)
-    trainer = make_trainer(method, build(method, small.base, small.stream), small.first)
+def test_agreement_is_the_distance_from_the_teacher_under_the_same_prompt_or_none(small, agree_on, bare_fraction):
+    settings = {"agree_on": agree_on, "agree_weight": 3.0, "random_fraction": 1.0, "bare_fraction": bare_fraction}
+    method = get_method("hyperprompt", **settings)
+    trainer = make_loop(method, build(method, small.base, small.stream), small.first)
     stage, seen = trainer.stage, []
     stage.prepare()
     method.begin(stage)
     batch = stage.start_step(0)
-    # The LM of stage 1 starts as its teacher, so under the same random prompt nothing differs yet.
+    # The LM of stage 1 starts as its teacher, so under the same prompt nothing differs yet.
     assert method.loss(stage, batch)["agree"] < 1e-6
     with torch.no_grad():
         for parameter in stage.backbone.model.parameters():
@@ -154,10 +139,34 @@ def test_agreement_is_the_distance_from_the_teacher_under_the_same_random_prompt
     assert agreed > 1e-4
 
 
-def test_passes_of_the_frozen_reader_count_as_cost(small):
-    records = []
-    for context in ("embeddings", "hidden"):
-        method = get_method("hyperprompt", context=context)
-        records.append(train(method, build(method, small.base, small.stream), small.first)[2])
-    plain, reading = (record["forward_tokens"] for record in records)
-    assert reading >= plain + records[0]["tokens"]
+ABLATIONS = [
+    {"bare_fraction": 0.0},
+    {"num_components": 1},
+    {"places": "layers"},
+    {"places": "input"},
+    {"context": "plain"},
+    {"context": "random"},
+    {"reads": "single"},
+    {"agree_on": "hidden"},
+    {"agree_weight": 0.0},
+    {"disagree_on": "hidden"},
+    {"disagree_weight": 0.0},
+    {"keep_weight": 0.0},
+]
+
+
+@pytest.mark.parametrize("settings", [*ABLATIONS[:2], *slow(*ABLATIONS[2:])], ids=str)
+def test_every_ablation_changes_a_number(small, stages, settings):
+    ablated = train_stream(get_method("hyperprompt", **settings), small.base, small.stream, small.blocks, num_steps=20)
+    assert ablated[2][2].losses["lm"] != stages[2][2].losses["lm"]
+    assert all(value == value for value in ablated[2][2].losses["loss"])
+
+
+@pytest.mark.parametrize(("trains", "network", "components"), [("network", 1, 0), ("all", 1, 1), ("none", 0, 0)])
+def test_what_trains_in_a_cell(small, stages, trains, network, components):
+    method = get_method("hyperprompt", cell_trains=trains)
+    adapted = method.adapt(copy.deepcopy(stages[2][0]), small.stream, small.stream.names[0], 2)
+    mixer = mixer_of(adapted)
+    assert all(parameter.requires_grad == bool(network) for parameter in mixer.network.parameters())
+    assert mixer.components.requires_grad == bool(components)
+    assert all(parameter.requires_grad for parameter in adapted.model.parameters())

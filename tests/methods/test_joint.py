@@ -3,9 +3,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from method_helpers import make_stream, make_trainer, naive, same_state, train_stream
+from method_helpers import make_loop, make_stream, naive, same_state, train_stream
 
-from ctbench.plugins import get_method
+from ctbench.plugins.find import get_method
 
 
 def test_plan_has_one_stage_on_all_domains_and_nothing_in_between(tmp_path):
@@ -22,11 +22,11 @@ def test_joint_on_one_domain_is_naive(small):
         train_stream(method, small.base, alone, small.blocks) for method in (get_method("joint"), naive())
     )
     assert same_state(joint[1][0], sequential[1][0])
-    assert joint[1][2]["losses"] == sequential[1][2]["losses"]
+    assert joint[1][2].losses == sequential[1][2].losses
 
 
 def test_every_batch_has_equal_shares_of_the_domains(small):
-    joint, apart = (make_trainer(naive(), small.base, blocks).stage for blocks in (small.blocks, small.first))
+    joint, apart = (make_loop(naive(), small.base, blocks).stage for blocks in (small.blocks, small.first))
     joint.start_step(0)
     apart.start_step(0)
     own = apart.blocks[:2]

@@ -8,10 +8,11 @@ import torch
 from checkpoints import FAMILY_NAMES, make_batch
 from method_helpers import build, make_blocks, same_state, train, train_stream
 
+from ctbench.backbone.loading import load_backbone
+from ctbench.engine.tensors import load_changed, save_changed
 from ctbench.errors import BadConfig
-from ctbench.loading import load_backbone
-from ctbench.plugins import get_method
-from ctbench.store import load_weights, save_weights
+from ctbench.machine.manifest import write_manifest
+from ctbench.plugins.find import get_method
 
 
 @pytest.fixture
@@ -79,8 +80,9 @@ def test_saved_stage_holds_the_updates_alone(world, tmp_path):
     stream, base, blocks = world
     method = get_method("lora", rank=2)
     trained = train(method, build(method, base, stream), blocks)[0]
-    save_weights(tmp_path / "weights.safetensors", trained.state(), base.state())
-    weights = load_weights(tmp_path / "weights.safetensors", base.state())
+    save_changed(tmp_path, "weights", trained.state(), base.state())
+    write_manifest(tmp_path, {})
+    weights = load_changed(tmp_path, "weights", base.state())
     assert all(is_added(name) for name in weights.keys() - base.state().keys())
     again = build(method, base, stream)
     again.load_state(weights)

@@ -17,5 +17,5 @@ def test_naive_adds_and_keeps_nothing(small):
     assert same_state(build(naive(), small.base, small.stream), small.base)
     for _, memory, record in train_stream(naive(), small.base, small.stream, small.blocks)[1:]:
         assert memory == {}
-        assert record["forward_tokens"] == record["tokens"]
-        assert record["losses"].keys() == {"loss", "lm"}
+        assert record.forward_tokens == record.tokens
+        assert record.losses.keys() == {"loss", "lm"}

@@ -5,13 +5,14 @@ import dataclasses
 
 import pytest
 import torch
-from method_helpers import RECIPE, build, finished_stage, make_stream, make_trainer, same_state, train, train_stream
+from method_helpers import RECIPE, build, finished_stage, make_loop, make_stream, same_state, train, train_stream
 
 from ctbench.backbone import Prompt
+from ctbench.backbone.loading import load_backbone
 from ctbench.errors import BadConfig
-from ctbench.loading import load_backbone
-from ctbench.plugins import get_method
-from ctbench.pretrain import Progress
+from ctbench.plugins.find import get_method
+from ctbench.training.checkpoint import StageCheckpoint
+from ctbench.training.pretrain import LoopHooks
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +86,7 @@ def test_gain_moves_the_vectors_farther_from_the_same_start(small, deep):
 def test_cell_runs_with_the_prompt_of_its_task(small, trained):
     method, batch = (
         get_method("prompts"),
-        make_trainer(get_method("naive"), small.base, small.first).stage.start_step(0),
+        make_loop(get_method("naive"), small.base, small.first).stage.start_step(0),
     )
     for index, name in enumerate(small.stream.names):
         backbone = method.adapt(copy.deepcopy(trained[2][0]), small.stream, name, index + 1).eval()
@@ -98,7 +99,7 @@ def test_cell_runs_with_the_prompt_of_its_task(small, trained):
 
 def test_later_stage_gives_the_same_cell(small, trained):
     method, name = get_method("prompts"), small.stream.names[0]
-    batch = make_trainer(get_method("naive"), small.base, small.first).stage.start_step(0)
+    batch = make_loop(get_method("naive"), small.base, small.first).stage.start_step(0)
     logits = []
     for number in (1, 2):
         backbone = method.adapt(copy.deepcopy(trained[number][0]), small.stream, name, number).eval()
@@ -119,7 +120,7 @@ def test_cell_trains_what_it_says(small, trained, trains):
 
 
 def test_lm_without_a_selected_prompt_is_refused(small, trained):
-    batch = make_trainer(get_method("naive"), small.base, small.first).stage.start_step(0)
+    batch = make_loop(get_method("naive"), small.base, small.first).stage.start_step(0)
     with pytest.raises(BadConfig, match="domain-1, domain-2"):
         trained[1][0](batch)
 
@@ -127,15 +128,15 @@ def test_lm_without_a_selected_prompt_is_refused(small, trained):
 def test_resumed_stage_equals_uninterrupted(small):
     method = get_method("prompts")
     backbone = build(method, small.base, small.stream)
-    saved: list[Progress] = []
+    saved: list[StageCheckpoint] = []
 
     def trainer():
-        return make_trainer(method, backbone, small.second, num_steps=20)
+        return make_loop(method, backbone, small.second, num_steps=20)
 
     whole = trainer()
-    whole.run(save=lambda progress: saved.append(copy.deepcopy(progress)), save_seconds=0)
+    whole.run(LoopHooks(save=lambda progress: saved.append(copy.deepcopy(progress)), save_seconds=0))
     resumed = trainer()
-    resumed.run(progress=saved[0])
+    resumed.run(checkpoint=saved[0])
     assert saved[0].step == 10
     assert same_state(resumed.stage.backbone, whole.stage.backbone)
 
@@ -146,7 +147,7 @@ def test_prompts_train_on_other_families(small, checkpoint, family, deep):
     method, base = get_method("prompts", deep=deep, prompt_length=2), load_backbone(str(checkpoint(family)))
     backbone = build(method, base, small.stream)
     words = torch.arange(5, 45).view(-1, 10)
-    stage = make_trainer(method, backbone, small.first).stage
+    stage = make_loop(method, backbone, small.first).stage
     terms = method.loss(stage, stage.mask(words, "masks"))
     terms["lm"].backward()
     grads = [parameter.grad for parameter in vectors(stage.backbone)]

@@ -2,10 +2,14 @@ from __future__ import annotations
 
 import pytest
 import torch
-from method_helpers import BATCH, LENGTH, RECIPE, make_trainer, naive, same_state, train, train_stream
+from method_helpers import BATCH, LENGTH, RECIPE, make_loop, naive, same_state, train, train_stream
 
+from ctbench.data.sources import read_texts
+from ctbench.data.tokens import Blocks, pack
+from ctbench.errors import BadPlugin
 from ctbench.memory import Reservoir
-from ctbench.plugins import get_method
+from ctbench.method import Traits
+from ctbench.plugins.find import get_method
 from ctbench.stage import Stage
 
 
@@ -23,7 +27,7 @@ def test_share_0_is_naive_bit_for_bit(small):
 def test_replayed_rows_take_the_last_places_of_the_batch(small, share, replayed):
     method = get_method("replay", replay_fraction=share)
     _, memory, _ = train(method, small.base, small.first)
-    trainer = make_trainer(method, small.base, small.second, memory)
+    trainer = make_loop(method, small.base, small.second, memory)
     batch = trainer.stage.start_step(0)
     seen = []
     trainer.stage.backbone.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
@@ -54,8 +58,8 @@ def test_reservoir_holds_blocks_of_all_past_domains_within_its_limit(small):
     counts = [sum(tuple(row) in rows for row in kept.tolist()) for rows in text]
     assert sum(counts) == 10
     assert min(counts) >= 2
-    assert record["stored_bytes"] < 10 * LENGTH * 4 + 300
-    assert record["forward_tokens"] == 6 * BATCH * RECIPE.length
+    assert record.stored_bytes < 10 * LENGTH * 4 + 300
+    assert record.forward_tokens == 6 * BATCH * RECIPE.length
 
 
 @pytest.mark.parametrize("name", ["replay", "derpp"])
@@ -91,3 +95,55 @@ def test_a_share_too_small_for_a_row_still_replays_one(small):
         for fraction in (0.0, 0.01)
     ]
     assert not same_state(*states)
+
+
+@pytest.fixture(scope="module")
+def general(small, tmp_path_factory):
+    texts = read_texts(small.stream, small.stream.general, domain=None)
+    file = pack(texts, small.base.tokenizer, tmp_path_factory.mktemp("general") / "general")
+    return Blocks(file, LENGTH, cls_id=small.base.tokenizer.cls_token_id)
+
+
+def test_general_text_takes_the_last_places_from_the_first_stage_on(small, general):
+    method = get_method("replay", source="general", replay_fraction=0.5)
+    trainer = make_loop(method, small.base, small.first, general=general)
+    batch = trainer.stage.start_step(0)
+    seen = []
+    trainer.stage.backbone.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    method.loss(trainer.stage, batch)
+    (mixed,) = seen
+    rows = {tuple(row) for row in general[torch.arange(len(general)).numpy()].tolist()}
+    is_general = [tuple(row) in rows for row in unmasked(mixed).tolist()]
+    assert is_general == [False, False, True, True]
+    assert torch.equal(mixed.input_ids[:2], batch.input_ids[:2])
+
+
+def test_general_replay_of_share_0_is_naive_bit_for_bit_and_nothing_is_ever_stored(small, general):
+    for share, is_naive in ((0.0, True), (0.25, False)):
+        method = get_method("replay", source="general", replay_fraction=share)
+        backbone, memory, record = train(method, small.base, small.first, general=general)
+        assert same_state(backbone, train(naive(), small.base, small.first)[0]) == is_naive
+        assert memory == {}
+        assert record.stored_bytes == 0
+        assert record.forward_tokens == 6 * BATCH * RECIPE.length
+
+
+def test_general_replay_draws_other_rows_in_every_update_and_stage(small, general):
+    drawn = []
+    for blocks in (small.first, small.second):
+        stage = make_loop(get_method("replay", source="general"), small.base, blocks, general=general).stage
+        for step in (0, 1):
+            stage.start_step(step)
+            drawn.append(stage.general(8).tolist())
+    assert all(one != other for i, one in enumerate(drawn) for other in drawn[:i])
+
+
+def test_replay_says_what_it_reads():
+    assert get_method("replay").configured_traits == Traits(stores_text=True)
+    assert get_method("replay", source="general").configured_traits == Traits(reads_general_text=True)
+
+
+def test_general_text_is_for_methods_that_declare_it(small):
+    stage = make_loop(naive(), small.base, small.first).stage
+    with pytest.raises(BadPlugin, match="reads_general_text=True"):
+        stage.general(1)

@@ -4,8 +4,8 @@ from dataclasses import replace
 
 from method_helpers import make_stream, naive, same_state, train_stream
 
-from ctbench.plan import BASE
-from ctbench.plugins import get_method
+from ctbench.plans import BASE
+from ctbench.plugins.find import get_method
 
 
 def test_plan_serves_each_task_from_its_own_stage_once_it_was_trained(tmp_path):

@@ -9,8 +9,8 @@ import pytest
 
 from ctbench.errors import BadConfig, BadPlugin
 from ctbench.method import Method, hyper
-from ctbench.plugins import find_plugins, load_class
-from ctbench.tuning.grid import MAX_POINTS, choose_points, grid_of, num_points
+from ctbench.plugins.find import find_plugins, load_class
+from ctbench.tuning.grid import MAX_POINTS, NUM_TRIALS, choose_points, grid_of, num_points
 
 GRID = {"a": (1, 2, 3, 4), "b": (0.1, 0.2), "c": (True, False)}
 DEFAULTS = {"a": 2, "b": 0.2, "c": True}
@@ -40,22 +40,22 @@ def test_fixed_field_is_not_tuned():
     assert grid_of(Sample, "sample", fixed=["share"]) == {"count": (1, 3)}
 
 
-def test_no_tuned_field_is_no_grid():
+def test_method_without_tuned_fields_has_an_empty_grid():
     assert grid_of(Sample, "sample", fixed=["share", "count"]) == {}
     assert num_points({}) == 0
     assert choose(8, grid={}, defaults={}) == [{}]
 
 
-def test_declared_value_out_of_range_is_refused_by_name():
+def test_declared_value_out_of_range_is_rejected_by_name():
     class Wrong(Method):
         share: float = hyper(0.5, low=0.0, high=1.0, tune=(0.5, 1.5))
         """A share."""
 
-    with pytest.raises(BadConfig, match=r"method\.share of wrong is 1\.5.*0\.0 to 1\.0"):
+    with pytest.raises(BadConfig, match=r"method\.share of wrong: must be .* from 0\.0 to 1\.0, found 1\.5"):
         grid_of(Wrong, "wrong")
 
 
-def test_grid_without_bounds_is_refused_with_its_size():
+def test_too_large_grid_is_rejected_with_its_size():
     class Wide(Method):
         one: int = hyper(0, tune=range(MAX_POINTS // 100))
         """One."""
@@ -105,8 +105,30 @@ def test_small_grid_is_taken_whole():
     assert len({tuple(point.items()) for point in points}) == 16
 
 
-def test_defaults_beside_the_grid_are_tried_too():
+def test_defaults_outside_the_grid_are_tried_too():
     assert choose(99, grid={"a": (1, 2)}, defaults={"a": 3}) == [{"a": 3}, {"a": 1}, {"a": 2}]
+
+
+@pytest.mark.parametrize("name", find_plugins("method"))
+def test_sample_covers_every_declared_value_of_every_method(name):
+    cls = load_class(find_plugins("method")[name])
+    grid = grid_of(cls, name)
+    points = choose(NUM_TRIALS, grid=grid, defaults={field: cls().settings()[field] for field in grid})
+    assert len(points) == min(NUM_TRIALS, max(num_points(grid), 1))
+    for field, values in grid.items():
+        assert {point[field] for point in points} == set(values)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_values_are_covered_as_soon_as_there_are_points_enough_and_not_before(seed):
+    grid = {"a": (1, 2, 3, 4, 5), "b": (1, 2, 3)}
+    for count, missing in ((5, 0), (4, 1)):
+        points = choose(count, seed, grid=grid, defaults={"a": 1, "b": 1})
+        assert len({1, 2, 3, 4, 5} - {point["a"] for point in points}) == missing
+
+
+def test_weight_one_is_in_the_grid_of_lwf():
+    assert 1.0 in grid_of(load_class(find_plugins("method")["lwf"]), "lwf")["weight"]
 
 
 @pytest.mark.parametrize("name", find_plugins("method"))

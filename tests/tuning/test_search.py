@@ -1,9 +1,11 @@
-"""Tuning on a small stream: what is tried, what the objective reads, what is written, what is refused."""
+"""Tuning on a small stream: trials, objective, the tuning file, and rejected calls."""
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import json
+import math
 
 import numpy as np
 import pytest
@@ -11,14 +13,20 @@ from fake_results import fake_record
 from small_streams import write_method, write_stream
 
 from ctbench.cli import main
+from ctbench.engine.expand import expand
+from ctbench.engine.failures import NodesFailed
+from ctbench.engine.inputs import read_inputs
+from ctbench.engine.job import Job
+from ctbench.engine.store import Store, home
 from ctbench.errors import BadConfig, BadResult, MissingResult, RunFailed
-from ctbench.expand import Expander
-from ctbench.job import Job
-from ctbench.results import load_results, read_results, result_from, write_result
-from ctbench.store import Store, home
+from ctbench.machine.manifest import write_manifest
+from ctbench.results.files import load_results, read_results, write_result
+from ctbench.results.format import result_from
+from ctbench.tuning.protocol import LANGUAGE_SEED, tuning_settings
 from ctbench.tuning.record import read_tuning, tuning_from, write_tuning
-from ctbench.tuning.search import LANGUAGE_SEED, objective, tune, tuning_settings
+from ctbench.tuning.search import tune
 from ctbench.tuning.table import trial_table
+from ctbench.tuning.trials import objective, standard_error
 
 SCALED = '''
 paper = ""
@@ -59,10 +67,9 @@ def go(*methods, results="results", stream="small.toml", **options):
 
 
 def cell_records():
-    for path in (home() / "store").rglob("record.json"):
-        record = json.loads(path.read_text())
-        if "validation" in record:
-            yield path, record
+    """Return the records of all cells with their paths."""
+    read = [(path, json.loads(path.read_text())["record"]) for path in (home() / "store").rglob("record.json")]
+    return [(path, record) for path, record in read if record["kind"] == "cell"]
 
 
 @pytest.fixture
@@ -71,9 +78,11 @@ def doctored(place):
     before = {path: path.read_text() for path, _ in cell_records()}
 
     def doctor(change):
-        for path, record in cell_records():
+        records = cell_records()
+        assert records
+        for path, record in records:
             change(record)
-            path.write_text(json.dumps(record))
+            write_manifest(path.parent, record)
 
     yield doctor
     for path, text in before.items():
@@ -124,7 +133,8 @@ def test_all_trials_are_one_graph(place, monkeypatch, tmp_path):
     assert [(kinds.count("base"), kinds.count("stage"), kinds.count("cell")) for kinds in calls] == [(1, 4, 8)]
 
 
-def test_interrupted_tuning_goes_on(place, monkeypatch, tmp_path):
+@pytest.mark.slow
+def test_interrupted_tuning_resumes(place, monkeypatch, tmp_path):
     monkeypatch.setenv("CTBENCH_HOME", str(tmp_path))
     done = []
 
@@ -156,18 +166,16 @@ def test_objective_is_anytime_of_the_validation_scores(place, doctored):
 
     doctored(change)
     (changed,), *_ = go()
-    job = {"method": "./scaled.py", "stream": "small.toml", "settings": tuning_settings("small.toml", {})}
-    run, store = Expander(Job(**job)).run(0), Store(home() / "store")
+    job = {"method": "./scaled.py", "stream": "small.toml", "set": tuning_settings("small.toml", {})}
+    run, store = expand(read_inputs(Job(**job)), 0), Store(home() / "store")
     wanted = [
-        store.record(run.cells[row, name, 0].key)["validation"]["accuracy"]
-        for row in (1, 2)
-        for name in run.stream.names
+        store.read(run.cells[row, name, 0].key).validation["accuracy"] for row in (1, 2) for name in run.stream.names
     ]
     assert objective(run, store) == pytest.approx(np.mean(wanted))
     assert changed.trials[0].objective == objective(run, store) != tuning.trials[0].objective
 
 
-def test_tuning_is_blind_to_test_scores(place, doctored):
+def test_objective_ignores_test_scores(place, doctored):
     (tuning,), *_ = go()
 
     def spoil(record):
@@ -180,7 +188,7 @@ def test_tuning_is_blind_to_test_scores(place, doctored):
     assert said[1].startswith("same: ")
 
 
-def test_tuning_sees_the_validation_scores(place, doctored):
+def test_objective_follows_the_validation_scores(place, doctored):
     (tuning,), *_ = go()
 
     def spoil(record):
@@ -217,7 +225,7 @@ def test_method_without_ranges_runs_its_defaults_only(place):
 def test_plan_with_empty_rows_has_no_objective_and_cannot_be_tuned(place, tmp_path):
     plan = """
 def plan(self, stream):
-    from ctbench.plan import Plan
+    from ctbench.plans import Plan
     return Plan(stages=(stream.names,), parents=(0,), cells=((0, 0), (None, None), (1, 1)))
 """.strip()
     (tuning,), *_ = go(str(write_method(tmp_path, plan, "union")))
@@ -234,38 +242,39 @@ def test_fixed_field_stays_out_of_the_grid(place, tmp_path):
     (tuning,), *_ = go(both, trials=1, results="fixed", method_settings={"scale": 2.0})
     assert set(tuning.grid) == {"share"}
     assert tuning.method.settings["scale"] == 2.0
-    with pytest.raises(BadConfig, match="has nothing left to tune: all that it declares is fixed by --set"):
+    with pytest.raises(BadConfig, match="has nothing left to tune: --set fixes every field that it declares"):
         go(both, trials=1, results="fixed", method_settings={"scale": 2.0, "share": 1.0})
 
 
 def test_mistake_in_any_method_is_found_before_the_first_is_computed(place, tmp_path, monkeypatch):
     monkeypatch.setenv("CTBENCH_HOME", str(tmp_path))
     wrong = write_method(tmp_path, 'x: float = hyper(1.0, high=1.0, tune=(1.0, 2.0))\n"""X."""', "wrong")
-    with pytest.raises(BadConfig, match=r"method\.x of wrong is 2\.0"):
+    with pytest.raises(BadConfig, match=r"method\.x of wrong: must be a finite number of at most 1\.0, found 2\.0"):
         go("naive", str(wrong))
     assert list(cell_records()) == []
 
 
-def test_failing_trial_ends_with_its_reason(place, tmp_path):
+def test_failing_trial_raises_its_error(place, tmp_path):
     body = SCALED.replace("return", "assert self.scale == 1.0, 'oops'\n    return")
     with pytest.raises(RunFailed, match="oops"):
         go(str(write_method(tmp_path, body, "failing")))
-    assert not (place / "results/tuning/small/tiny/failing.json").exists()
+    trials = read_tuning(place / "results/tuning/small/tiny/failing.json").trials
+    assert {trial.objective is None for trial in trials} == {True, False}
 
 
-# What is refused
+# Rejected calls
 
 
-def test_reported_language_is_refused_unless_allowed(place):
+def test_reported_language_is_rejected_unless_allowed(place):
     for settings, seed in (({"language.seed": "0"}, None), ({}, 0)):
-        with pytest.raises(BadConfig, match="language seed 0 is the one that stream small reports"):
+        with pytest.raises(BadConfig, match="language seed 0 is the reported language of stream small"):
             tuning_settings("small.toml", settings, language_seed=seed)
     allowed = tuning_settings("small.toml", {}, language_seed=0, allow_reported=True)
     assert allowed["language.seed"] == "0"
     assert tuning_settings("small.toml", {}, language_seed=3)["language.seed"] == "3"
 
 
-def test_language_may_be_named_in_one_way_only(place):
+def test_language_seed_may_be_given_in_one_way_only(place):
     with pytest.raises(BadConfig, match="give one of them"):
         tuning_settings("small.toml", {"language.seed": "3"}, language_seed=3)
 
@@ -304,7 +313,7 @@ def test_stream_of_files_needs_a_validation_split(tmp_path):
 # The file
 
 
-def test_readers_of_results_pass_tuning_files_by_in_silence(place):
+def test_readers_of_results_skip_tuning_files_without_a_warning(place):
     go()
     loaded = read_results("results")
     assert loaded.results == loaded.skipped == ()
@@ -315,23 +324,23 @@ def test_readers_of_results_pass_tuning_files_by_in_silence(place):
     assert len(read_results("other").skipped) == 1
 
 
-def test_stream_that_is_called_like_the_folder_does_not_vanish(tmp_path):
+def test_results_of_a_stream_named_tuning_are_still_read(tmp_path):
     record = fake_record("naive")
     record["stream"]["name"] = "tuning"
     path = write_result(result_from(record), tmp_path).path
     assert [result.path for result in read_results(tmp_path).results] == [path]
 
 
-def test_file_that_is_no_tuning_file_is_one_line(tmp_path):
+def test_foreign_file_is_rejected_in_one_line(tmp_path):
     path = tmp_path / "x.json"
     for text in ("{", "[]", '{"schema": 1}', '{"schema": 2}'):
         path.write_text(text)
-        with pytest.raises(BadResult, match="no tuning file") as caught:
+        with pytest.raises(BadResult, match="not a tuning file") as caught:
             read_tuning(path)
         assert "\n" not in str(caught.value)
 
 
-def test_unknown_key_is_refused_when_a_tuning_is_made(place):
+def test_record_with_an_unknown_key_is_rejected(place):
     (tuning,), *_ = go()
     assert tuning_from(tuning.record()) == tuning
     with pytest.raises(BadResult, match="matrix"):
@@ -348,11 +357,17 @@ def test_broken_file_is_replaced_whole(place, tmp_path):
     assert [entry.name for entry in path.parent.iterdir()] == [path.name]
 
 
-def with_objectives(tuning, *values):
+def with_objectives(tuning, *values, error=0.02):
     record = tuning.record()
     template = record["trials"][0]
     record["trials"] = [
-        {**template, "settings": {"scale": scale}, "is_default": index == 0, "objective": value}
+        {
+            **template,
+            "settings": {"scale": scale},
+            "is_default": index == 0,
+            "objective": value,
+            "standard_error": error,
+        }
         for index, (scale, value) in enumerate(zip((1.0, 0.5, 2.0), values, strict=True))
     ]
     return record
@@ -363,23 +378,67 @@ def test_table_ranks_the_trials_and_marks_defaults_and_best(place):
     ranked = tuning_from({**with_objectives(tuning, 0.5, 0.4, 0.625), "chosen": {"scale": 2.0}})
     table = trial_table(ranked)
     rows = [[cell.text for cell in row] for row in table.rows]
-    assert [row[:4] for row in rows] == [
+    assert [row[:3] + row[4:5] for row in rows] == [
         ["1", "2.0", "62.5", "+12.5"],
         ["2", "1.0", "50.0", "–"],
         ["3", "0.5", "40.0", "-10.0"],
     ]
     assert [row[-1] for row in rows] == ["best", "defaults", ""]
     assert table.notes[-1] == ranked.advice == "set scale = 2.0 in scaled.py (+12.5 points of the objective)"
-    assert table.notes[-2] == "scale = 2.0 is an end of its range; a better one may lie beyond"
+    assert table.notes[-2] == "scale = 2.0 is an end of its range; a better value may lie outside"
 
 
-def test_of_equal_trials_the_defaults_are_kept(place):
+def test_ties_keep_the_defaults(place):
     (tuning,), *_ = go()
     tied = tuning_from({**with_objectives(tuning, 0.5, 0.5, 0.4), "chosen": {"scale": 1.0}})
     assert tied.ranked[0].is_default
     assert tied.advice == "keep the defaults of scaled.py: no trial is better"
     assert tied.edges == {}
     assert not any("end of its range" in note for note in trial_table(tied).notes)
+
+
+@pytest.mark.parametrize(("error", "is_equal"), [(0.13, True), (0.12, False)])
+def test_trials_within_one_standard_error_of_the_best_are_equal_and_keep_the_defaults(place, error, is_equal):
+    (tuning,), *_ = go()
+    close = tuning_from({**with_objectives(tuning, 0.5, 0.4, 0.625, error=error), "chosen": {"scale": 2.0}})
+    marks = [row[-1].text for row in trial_table(close).rows]
+    assert marks == (["best, =", "defaults, =", ""] if is_equal else ["best", "defaults", ""])
+    assert close.num_equal == (2 if is_equal else 1)
+    assert close.advice.startswith("keep the defaults of scaled.py: the best trial is within") == is_equal
+
+
+def test_standard_error_counts_the_texts_of_a_domain_once_and_the_spread_over_run_seeds():
+    one = np.array([[math.nan, math.nan], [0.5, 0.8], [0.5, 0.9]])  # `anytime` is the mean of the last two rows
+    texts = math.sqrt((0.5 * 0.5) ** 2 / 100 + (0.25 * 0.4 + 0.25 * 0.3) ** 2 / 400)
+    assert standard_error([one], [100, 400]) == pytest.approx(texts)
+    assert standard_error([one, one], [100, 400]) == pytest.approx(texts)
+    other = one + 0.02
+    assert standard_error([one - 0.02, other], [10**9, 10**9]) == pytest.approx(0.02, rel=1e-3)
+    assert standard_error([one], [400, 400]) < standard_error([one], [100, 400])
+
+
+def test_trial_holds_the_error_of_its_objective_and_the_weights_of_its_base(place):
+    (tuning,), *_ = go()
+    assert all(0 < trial.standard_error < 0.5 for trial in tuning.trials)
+    assert len(tuning.tuned_on.base_weights) == 64
+
+
+def test_trials_from_another_base_are_not_replaced_in_silence(place, tmp_path):
+    (tuning,), *_ = go()
+    path, _ = write_tuning(tuning, tmp_path)
+    other = dataclasses.replace(tuning, tuned_on=dataclasses.replace(tuning.tuned_on, base_weights="0" * 64))
+    assert write_tuning(other, tmp_path) == (path, "replaced trials from another base")
+    more = dataclasses.replace(other, num_trials=99)
+    assert write_tuning(more, tmp_path) == (path, "replaced")
+
+
+def test_declared_values_without_a_trial_are_named(place):
+    (tuning,), *_ = go()
+    (missing,) = tuning.untried["scale"]
+    assert f"scale: {missing} untried" in trial_table(tuning).notes
+    whole = tuning_from({**with_objectives(tuning, 0.5, 0.4, 0.625), "chosen": {"scale": 2.0}})
+    assert whole.untried == {}
+    assert not any("untried" in note for note in trial_table(whole).notes)
 
 
 # The command
@@ -402,10 +461,10 @@ def test_command_prints_one_table_per_method_and_json_on_request(place, capsys):
         ([], "either --method NAME (once or more) or --all"),
         (["--method", "naive", "--all"], "either --method NAME (once or more) or --all"),
         (["--method", "naiv"], "did you mean 'naive'"),
-        (["--method", "naive", "--trials", "0"], "--trials"),
+        (["--method", "naive", "--trials", "0"], "trials is 0"),
         (["--method", "naive", "--language-seed", "0"], "--allow-reported"),
         (["--method", "naive", "--set", "method.x=1"], "no setting of method naive 'x'"),
-        (["--all", "--set", "method.x=1"], "no setting of method adapters 'x'"),
+        (["--all", "--set", "method.x=1"], "--set method.x: none of the methods adapters"),
     ],
 )
 def test_wrong_call_is_one_line_and_exit_code_2(place, capsys, args, words):
@@ -414,3 +473,22 @@ def test_wrong_call_is_one_line_and_exit_code_2(place, capsys, args, words):
     assert captured.out == ""
     assert words in captured.err
     assert len(captured.err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("fails_by_default", [False, True])
+def test_a_trial_that_fails_has_no_objective_is_never_chosen_and_the_others_go_on(place, tmp_path, fails_by_default):
+    body = SCALED.replace("self.scale *", f"(float('nan') if (self.scale == 1.0) is {fails_by_default} else 1.0) *")
+    write_method(tmp_path, body, "fragile")
+    with pytest.raises(NodesFailed, match=r"failed: fragile, trial \d of 3 \(scale=.*\): stage 1.*diverged") as error:
+        go(str(tmp_path / "fragile.py"), results=tmp_path / "r", trials=3)
+    (tuning,) = error.value.results
+    failed = [bool(trial.failures) for trial in tuning.trials]
+    assert [trial.objective is None for trial in tuning.trials] == failed
+    assert failed == ([True, False, False] if fails_by_default else [False, True, True])
+    assert tuning.ranked[0].failures == ()
+    assert tuning.chosen == tuning.ranked[0].settings
+    assert ("the trial of the defaults failed" in tuning.advice) == fails_by_default
+    notes = trial_table(tuning).notes
+    assert sum("failed: stage 1" in note for note in notes) == sum(failed)
+    (file,) = (tmp_path / "r").rglob("*.json")
+    assert read_tuning(file).trials[1].failures == tuning.trials[1].failures

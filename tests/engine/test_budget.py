@@ -1,0 +1,114 @@
+"""Equal compute: a stage makes as many updates as the FLOPs of naive's tokens buy."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from small_streams import write_method, write_stream
+
+import ctbench
+from ctbench.cli import main
+from ctbench.engine import budget
+from ctbench.engine.inputs import read_inputs
+from ctbench.engine.job import Job
+from ctbench.errors import BadConfig
+
+QUICK = {"seeds": "[0]", "epochs": "1", "num_test": "16"}
+TWICE = "def loss(self, stage, batch):\n    {}stage.backbone(batch)\n    return super().loss(stage, batch)"
+
+REMEMBERS = """
+def loss(self, stage, batch):
+    if stage.memory:
+        stage.backbone(batch)
+    return super().loss(stage, batch)
+
+def end(self, stage):
+    stage.memory["stages"] = 1
+""".strip()
+
+
+@pytest.fixture(autouse=True)
+def _own_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("CTBENCH_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(budget, "_KNOWN", {})
+
+
+def steps(method, stream, **options):
+    return budget.stage_steps(read_inputs(Job(method=method, stream=stream, equal_compute=True, **options)))
+
+
+def by_tokens(stream):
+    return budget.stage_steps(read_inputs(Job(method="naive", stream=stream)))
+
+
+def test_naive_makes_as_many_updates_as_its_tokens_buy(tmp_path):
+    stream = write_stream(tmp_path, **QUICK)
+    assert steps("naive", stream) == by_tokens(stream)
+
+
+def test_a_second_forward_pass_costs_a_quarter_of_the_updates(tmp_path):
+    """Forward : backward is 1 : 2 but for what needs no gradient, so two passes forward cost about 4/3 of one update."""
+    stream = write_stream(tmp_path, **QUICK)
+    twice = write_method(tmp_path, TWICE.format(""), "twice")
+    for found, usual in zip(steps(twice, stream), by_tokens(stream), strict=True):
+        assert found == pytest.approx(0.75 * usual, abs=2)
+
+
+def test_the_first_stage_of_a_method_with_memory_is_naives_and_the_second_is_shorter(tmp_path):
+    stream = write_stream(tmp_path, **QUICK)
+    later = write_method(tmp_path, REMEMBERS, "later")
+    first, second = steps(later, stream)
+    assert first == by_tokens(stream)[0]
+    assert second == pytest.approx(0.75 * first, abs=2)
+
+
+@pytest.mark.parametrize(
+    "method",
+    ["lwf", *(pytest.param(name, marks=pytest.mark.slow) for name in ("adapters", "ewc", "hypermap", "joint"))],
+)
+def test_a_run_under_equal_compute_has_naives_flops_to_an_update(method, tmp_path):
+    stream = write_stream(tmp_path, **QUICK)
+    given = {"method.num_examples": 4} if method == "ewc" else {}
+    naive, other = ctbench.run(
+        method=f"naive,{method}",
+        stream=stream,
+        equal_compute=True,
+        workers=0,
+        set=given,
+        results=tmp_path,
+        progress=False,
+    )
+    updates = [
+        stage.tokens / naive.recipe.pretrain["batch"] / naive.recipe.pretrain["length"] for stage in other.stages
+    ]
+    assert other.cost.flops <= 1.005 * naive.cost.flops
+    assert other.cost.flops >= naive.cost.flops * (1 - 1.1 * max(len(updates) / sum(updates), 0.01))
+
+
+def test_it_is_a_protocol_of_its_own_whose_naive_is_not_computed_again(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    stream = write_stream(tmp_path, **QUICK)
+    results = [
+        ctbench.run(method="naive", stream=stream, equal_compute=equal, workers=0, progress=False)[0]
+        for equal in (False, True)
+    ]
+    assert results[0].protocol != results[1].protocol
+    assert [stage.key for stage in results[0].stages] == [stage.key for stage in results[1].stages]
+    assert results[1].recipe.pretrain["equal_compute"] is True
+    assert "equal_compute" not in results[0].recipe.pretrain
+    capsys.readouterr()
+    assert main(["compare", "--json"]) == 0
+    tables = json.loads(capsys.readouterr().out)["tables"]
+    assert len(tables) == 2
+    assert main(["compare"]) == 0
+    assert "pretrain.equal_compute True instead of None" in capsys.readouterr().out
+
+
+def test_a_stage_that_cannot_afford_an_update_is_refused(tmp_path):
+    stream = write_stream(tmp_path, **QUICK)
+    many = write_method(tmp_path, TWICE.format("for _ in range(60): "), "many")
+    few = {"pretrain.tokens": 320}
+    assert steps("naive", stream, set=few) < (20, 20)
+    with pytest.raises(BadConfig, match=r"stage 1 of many costs .* raise pretrain.tokens"):
+        steps(many, stream, set=few)

@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+from fake_records import stage_record
+
+from ctbench.engine.store import Store
+from ctbench.engine.tensors import load_changed, load_tree, save_changed, save_tree
+from ctbench.errors import BadConfig, RunFailed
+from ctbench.machine.manifest import Damaged, write_manifest
+
+KEY = "ab" * 32
+
+
+def write(store, key=KEY, **changed):
+    with store.writing(key, stage_record(**changed)) as folder:
+        (folder / "weights.txt").write_text("weights")
+
+
+def test_node_appears_whole_or_not_at_all(tmp_path):
+    store = Store(tmp_path)
+
+    def write_half() -> None:
+        with store.writing(KEY, stage_record()) as folder:
+            (folder / "half.txt").write_text("half")
+            raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        write_half()
+    assert not store.has(KEY)
+    assert not list(tmp_path.rglob("half.txt"))
+    with store.writing(KEY, stage_record()):
+        assert not store.has(KEY)
+    assert store.read(KEY) == stage_record()
+
+
+def test_a_node_that_another_process_completed_meanwhile_stays(tmp_path):
+    store = Store(tmp_path)
+    with store.writing(KEY, stage_record(weights_digest="late")):
+        write(store, weights_digest="first")
+    assert store.read(KEY).weights_digest == "first"
+    assert [path.name for path in store.folder(KEY).parent.iterdir()] == [KEY]
+
+
+@pytest.mark.parametrize("damage", ["", '{"x": ', "{}", "[1]", "null", None])
+def test_node_whose_record_is_damaged_is_not_complete_and_can_be_written_again(tmp_path, damage):
+    store = Store(tmp_path)
+    write(store)
+    assert store.has(KEY)
+    path = store.folder(KEY) / "record.json"
+    path.unlink() if damage is None else path.write_text(damage)
+    assert not store.has(KEY)
+    assert store.damage(KEY) is not None
+    with pytest.raises(RunFailed, match="damaged"):
+        store.read(KEY)
+    write(store, weights_digest="new")
+    assert store.read(KEY).weights_digest == "new"
+    assert store.damage(KEY) is None
+
+
+@pytest.mark.parametrize(
+    ("harm", "said"),
+    [
+        (lambda path: path.unlink(), "cannot be read"),
+        (lambda path: path.write_text(""), "does not match"),
+        (lambda path: path.write_text("weightt"), "does not match"),
+        (lambda path: path.write_text("weights and more"), "does not match"),
+    ],
+)
+def test_a_file_that_is_missing_or_changed_is_found(tmp_path, harm, said):
+    store = Store(tmp_path)
+    write(store)
+    assert store.damage(KEY) is None
+    harm(store.folder(KEY) / "weights.txt")
+    assert said in store.damage(KEY)
+    assert store.damage(KEY, thorough=False) is None
+    store.set_aside(KEY)
+    assert not store.has(KEY)
+    assert store.damage(KEY) is None
+    assert store.folder(KEY).with_suffix(".damaged").is_dir()
+
+
+def test_one_changed_number_in_a_record_is_found(tmp_path):
+    store = Store(tmp_path)
+    write(store)
+    path = store.folder(KEY) / "record.json"
+    sealed = json.loads(path.read_text())
+    sealed["record"]["added_parameters"] += 1
+    path.write_text(json.dumps(sealed))
+    assert "does not match its checksum" in store.damage(KEY, thorough=False)
+
+
+def test_a_record_of_another_layout_is_not_used(tmp_path):
+    store = Store(tmp_path)
+    write(store)
+    record = json.loads((store.folder(KEY) / "record.json").read_text())["record"]
+    write_manifest(store.folder(KEY), record | {"schema": 1})
+    assert not store.has(KEY)
+
+
+def test_weights_equal_to_the_base_cost_no_space(tmp_path):
+    base = {"a": torch.zeros(1000), "b": torch.ones(3)}
+    save_changed(tmp_path, "w", base | {"b": torch.zeros(3), "c": torch.ones(2)}, base)
+    assert (tmp_path / "w.safetensors").stat().st_size < 1000
+    write_manifest(tmp_path, {})
+    back = load_changed(tmp_path, "w", base)
+    assert torch.equal(back["a"], base["a"])
+    assert torch.equal(back["b"], torch.zeros(3))
+    assert torch.equal(back["c"], torch.ones(2))
+
+
+def test_deleted_weights_are_not_taken_for_those_of_the_base(tmp_path):
+    base = {"a": torch.zeros(3)}
+    save_changed(tmp_path, "w", {"a": torch.ones(3)}, base)
+    write_manifest(tmp_path, {})
+    (tmp_path / "w.safetensors").unlink()
+    with pytest.raises(Damaged, match=r"w\.safetensors"):
+        load_changed(tmp_path, "w", base)
+
+
+def test_trees_hold_no_pickle_and_an_emptied_one_is_found(tmp_path):
+    save_tree(tmp_path, "memory", {"a": torch.arange(3), "b": 1})
+    assert sorted(path.suffix for path in tmp_path.iterdir()) == [".json", ".safetensors"]
+    assert json.loads((tmp_path / "memory.json").read_text())["b"] == 1
+    write_manifest(tmp_path, {})
+    assert torch.equal(load_tree(tmp_path, "memory")["a"], torch.arange(3))
+    (tmp_path / "memory.json").write_text("{}")
+    with pytest.raises(Damaged, match=r"memory\.json"):
+        load_tree(tmp_path, "memory")
+
+
+def test_store_that_cannot_be_written_is_refused_in_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(BadConfig, match="CTBENCH_HOME"):
+        Store(tmp_path / "file" / "store")
+
+
+def test_a_file_in_the_way_of_a_node_is_one_line(tmp_path):
+    store = Store(tmp_path)
+    (tmp_path / KEY[:2]).write_text("in the way")
+    with pytest.raises(RunFailed, match=r"the store .* cannot be written .*set CTBENCH_HOME"), store.claim(KEY):
+        pass
+
+
+def test_an_error_inside_a_claim_is_its_own(tmp_path):
+    def fail() -> None:
+        with Store(tmp_path).claim(KEY):
+            raise PermissionError(13, "of the method")
+
+    with pytest.raises(PermissionError, match="of the method"):
+        fail()
+    assert not list(tmp_path.rglob("*.claim"))

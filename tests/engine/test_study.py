@@ -1,0 +1,278 @@
+"""Which runs a call asks for: options, study files, settings for several methods, values to try."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ctbench.engine.graph import read_runs
+from ctbench.engine.job import MAX_RUNS, Job
+from ctbench.engine.study import Study
+from ctbench.engine.studyfile import read_study
+from ctbench.errors import BadConfig, CTBenchError, UnknownName
+from ctbench.plugins.find import find_plugins
+
+STUDIES = Path(__file__).parents[2] / "results" / "studies"
+EXAMPLE = """
+name = "first-look"
+methods = ["naive", { name = "replay", replay_fraction = [0.1, 0.5] }]
+streams = ["domain", "temporal"]
+seeds = "0..2"
+[set]
+"pretrain.tokens" = [5e5, 1e6]
+"""
+
+
+def write(folder: Path, text: str, name: str = "study.toml") -> Path:
+    path = folder / name
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def asked(study: Study) -> list[tuple[str, str, dict]]:
+    return [(str(job.method), str(job.stream), dict(job.set)) for job in study.jobs]
+
+
+def test_one_method_and_stream_are_one_job_as_before():
+    (job,) = Study(method="naive", stream="domain", seed="0..2", set={"pretrain.tokens": 1e6}).jobs
+    assert job == Job(method="naive", stream="domain", seed=(0, 1, 2), order=(0,), set={"pretrain.tokens": "1000000.0"})
+
+
+def test_every_combination_is_a_job_streams_first_and_methods_last():
+    study = Study(method=["naive", "replay,ewc"], stream="domain,temporal", seed="0..2,7")
+    assert [(job.stream, job.method) for job in study.jobs] == [
+        (stream, method) for stream in ("domain", "temporal") for method in ("naive", "replay", "ewc")
+    ]
+    assert {job.seeds for job in study.jobs} == {(0, 1, 2, 7)}
+
+
+def test_models_recipes_and_precisions_may_be_several():
+    study = Study(method="naive", stream="dapset", model="a,b", recipe="small,full", precision=["fp32", "bf16"])
+    assert len(study.jobs) == 8
+    assert {(job.model, job.recipe, job.precision) for job in study.jobs} == {
+        (model, recipe, precision)
+        for model in ("a", "b")
+        for recipe in ("small", "full")
+        for precision in ("fp32", "bf16")
+    }
+
+
+def test_a_path_that_is_there_may_hold_a_comma(tmp_path):
+    path = write(tmp_path, "", "a,b.toml")
+    assert [job.stream for job in Study(method="naive", stream=str(path)).jobs] == [str(path)]
+
+
+def test_a_setting_of_methods_goes_to_those_that_have_it():
+    settings = {"method.replay_fraction": 0.5, "ewc.weight": 3.0}
+    fields = {
+        job.method: job.method_settings for job in Study(method="naive,replay,ewc", stream="domain", set=settings).jobs
+    }
+    assert fields == {"naive": {}, "replay": {"replay_fraction": 0.5}, "ewc": {"weight": 3.0}}
+
+
+def test_a_named_setting_replaces_that_of_the_table_and_that_replaces_the_one_for_all():
+    table = {"name": "replay", "replay_fraction": 0.2}
+    for given, expected in (
+        ({"method.replay_fraction": 0.1}, 0.2),
+        ({"replay.replay_fraction": 0.3, "method.replay_fraction": 0.1}, 0.3),
+    ):
+        (job,) = Study(method=[table], stream="domain", set=given).jobs
+        assert job.method_settings == {"replay_fraction": expected}
+
+
+def test_a_list_is_several_values_unless_the_key_takes_a_list():
+    study = Study(method="naive", stream="domain", set={"finetune.seeds": [0, 1], "pretrain.lr": [1e-3, 5e-4]})
+    assert [job.set["pretrain.lr"] for job in study.jobs] == ["0.001", "0.0005"]
+    assert {job.set["finetune.seeds"] for job in study.jobs} == {"[0, 1]"}
+    study = Study(method="naive", stream="domain", set=["finetune.seeds=[[0], [0, 1]]"])
+    assert [job.set["finetune.seeds"] for job in study.jobs] == ["[0]", "[0, 1]"]
+
+
+def test_the_example_of_a_study_file(tmp_path):
+    study = Study(write(tmp_path, EXAMPLE))
+    found = asked(study)
+    assert len(found) == 2 * 2 * 3
+    assert found[1] == ("replay", "domain", {"pretrain.tokens": "500000.0", "method.replay_fraction": "0.1"})
+    assert {job.study.name for job in study.jobs if job.study} == {"first-look"}
+
+
+def test_options_beside_a_file_replace_what_it_says_and_are_recorded(tmp_path):
+    path = write(tmp_path, EXAMPLE)
+    (first, *_) = jobs = Study(path, method="ewc", seed=5, set=["pretrain.tokens=7"]).jobs
+    assert asked(Study(path, method="ewc", seed=5, set=["pretrain.tokens=7"])) == [
+        ("ewc", stream, {"pretrain.tokens": "7"}) for stream in ("domain", "temporal")
+    ]
+    assert all(job.seeds == (5,) for job in jobs)
+    assert first.study is not None
+    assert first.study.changed == ("method", "seed", "set")
+    assert first.study.digest == read_study(path).digest
+
+
+def test_comments_and_order_do_not_change_the_digest_and_a_value_does(tmp_path):
+    path = write(tmp_path, EXAMPLE)
+    before = read_study(path).digest
+    write(
+        tmp_path,
+        "# why\n" + EXAMPLE.replace('name = "first-look"\n', "").replace("seeds", 'name = "first-look"\nseeds'),
+    )
+    assert read_study(path).digest == before
+    write(tmp_path, EXAMPLE.replace("0..2", "0..3"))
+    assert read_study(path).digest != before
+
+
+def test_tables_of_runs_have_the_keys_of_the_file_and_add_to_its_settings(tmp_path):
+    text = """
+streams = "domain"
+seeds = 1
+set = { pretrain.lr = 1e-3 }
+[[runs]]
+methods = "naive"
+control = true
+[[runs]]
+methods = ["replay"]
+seeds = "0..1"
+set = { "pretrain.tokens" = 100 }
+"""
+    first, second = Study(write(tmp_path, text)).jobs
+    assert (first.method, first.control, first.seeds, dict(first.set)) == (
+        "naive",
+        True,
+        (1,),
+        {"pretrain.lr": "0.001"},
+    )
+    assert (second.method, second.control, second.seeds) == ("replay", False, (0, 1))
+    assert dict(second.set) == {"pretrain.lr": "0.001", "pretrain.tokens": "100"}
+    assert first.study is not None
+    assert first.study.name == "study"
+
+
+def test_paths_of_a_study_start_at_its_folder(tmp_path, monkeypatch):
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "model").mkdir()
+    text = 'methods = ["naive", "mine.py"]\nstreams = ["my.toml"]\nmodels = ["model", "tiny"]'
+    path = write(tmp_path / "there", text)
+    write(
+        tmp_path / "there", '"""Mine."""\nfrom ctbench import Method\nclass Mine(Method):\n    """Mine."""\n', "mine.py"
+    )
+    monkeypatch.chdir(tmp_path)
+    jobs = Study(path.relative_to(tmp_path)).jobs
+    assert [str(job.method) for job in jobs[:2]] == ["naive", "there/mine.py"]
+    assert {str(job.stream) for job in jobs} == {"there/my.toml"}
+    assert [job.model for job in jobs[1:3]] == ["there/model", "tiny"]
+
+
+WRONG_FILES = [
+    ("methods = []\nstreams = ['domain']", "study.toml:1: methods: tuple must have at least 1 item|at least 1"),
+    ("method = 'naive'", "study.toml:1: unknown key 'method' in the top level; did you mean 'methods'"),
+    ("methods = ['naive']", "no stream is named"),
+    ("streams = ['domain']", "no method is named"),
+    ("methods = ['naive', 'naive']\nstreams = ['domain']", "study.toml:1: methods: must not name naive twice"),
+    ("methods = [3]\nstreams = ['domain']", "study.toml:1: methods.*3 is no method"),
+    ("methods = [{ share = 1 }]\nstreams = ['domain']", "without its name"),
+    ("methods = ['naiv']\nstreams = ['domain']", "no method 'naiv'; did you mean 'naive'"),
+    ("methods = ['naive']\nstreams = ['domain']\nseeds = '2..0'", "study.toml:3: seeds: seeds is '2..0'"),
+    ("methods = ['naive']\nstreams = ['domain']\nseeds = 1.5", "study.toml:3: seeds"),
+    ("methods = ['naive']\nstreams = 'domain'\nprecisions = ['fp8']", "study.toml:3: precisions.*no precision.*fp32"),
+    ("methods = [{ name = 'replay', shar = 1 }]\nstreams = ['domain']", "no setting of method replay 'shar'"),
+    ("methods = ['naive']\nstreams = ['domain']\ncontrol = 'yes'", "study.toml:3: control: must be"),
+    ("methods = ['naive']\nstreams = ['domain']\n[set]\ntokens = 3", "--set tokens: expected a table before the key"),
+    ("methods = ['naive']\nstreams = ['domain']\n[set]\npretrian.tokens = 3", "did you mean 'pretrain.KEY'"),
+    ("methods = ['naive']\nstreams = ['domain']\n[set]\npretrain.tokns = 3", "did you mean 'tokens'"),
+    ("methods = ['naive']\nstreams = ['domain']\n[set]\npretrain.tokens = []", "is an empty list"),
+    ("methods = ['naive']\nstreams = ['domain']\n[set]\npretrain.tokens = [1, 1]", "each value may be given once"),
+    (
+        "methods = ['naive']\nstreams = ['domain']\n[set]\nreplay.x = 1",
+        "no table and no method of this call is called 'replay'",
+    ),
+    ("methods = ['naive']\nstreams = ['domain']\n[[runs]]\nname = 'x'", "'name' belongs to the file"),
+    (
+        "streams = ['domain']\n[[runs]]\nmethd = ['naive']",
+        "study.toml:3: unknown key 'methd'.*did you mean 'methods'",
+    ),
+    ("methods = [", "study.toml:1: broken TOML syntax"),
+    ("kind = 'domain'\n[[domains]]\nname = 'a'", "so it is a stream and no study; name it with --stream"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), WRONG_FILES, ids=[text for text, _ in WRONG_FILES])
+def test_a_wrong_study_is_refused_in_one_line_with_file_and_line(text, message, tmp_path):
+    with pytest.raises(CTBenchError, match=message) as caught:
+        Study(write(tmp_path, text))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"method": ()}, "no method is named: give --method NAME"),
+        ({"stream": ""}, "a name is empty"),
+        ({"stream": [3]}, "stream is .3.; expected a name"),
+        ({"method": "naive,naive"}, "--method names naive twice"),
+        ({"model": "tiny,tiny"}, "--model names tiny twice"),
+        ({"precision": "fp32,fp8"}, "precision is 'fp8'"),
+        ({"set": {"method.replay_fractio": 1}, "method": "naive,replay"}, "none of the methods naive, replay has"),
+        ({"set": {"method.x": 1}}, "no setting of method naive 'x'"),
+        ({"set": {"naive.x": 1}}, "no setting of method naive 'x'"),
+        ({"set": {"ewc.x": 1}}, "no table and no method of this call is called 'ewc'"),
+        ({"set": ["pretrain.lr=1", "pretrain.lr=2"]}, "pretrain.lr was given 2 times"),
+        ({"study": "naive"}, "did you mean --method naive"),
+        ({"study": "nothing.toml"}, "cannot be read"),
+        ({"study": 3}, "study is 3"),
+        ({"progress": "loud"}, "progress is 'loud'"),
+        ({"log": 3}, "log is 3"),
+    ],
+    ids=str,
+)
+def test_wrong_options_are_refused_in_one_line(options, message):
+    with pytest.raises(CTBenchError, match=message) as caught:
+        Study(**({"method": "naive", "stream": "domain"} | options))
+    assert "\n" not in str(caught.value)
+
+
+def test_too_many_runs_are_refused_before_they_are_made():
+    values = list(range(1, 1000))
+    with pytest.raises(BadConfig, match=rf"runs are asked for; expected at most {MAX_RUNS:,}"):
+        Study(method="naive", stream="domain", set={f"pretrain.{key}": values for key in ("tokens", "batch", "length")})
+    assert len(Study(method="naive", stream="domain", set={"pretrain.tokens": values}).jobs) == 999
+
+
+def test_a_setting_that_only_one_method_lacks_is_no_error_and_one_that_all_lack_is():
+    assert len(Study(method="naive,replay", stream="domain", set={"method.replay_fraction": 0.1}).jobs) == 2
+    with pytest.raises(UnknownName):
+        Study(method="naive", stream="domain", set={"method.replay_fraction": 0.1})
+
+
+@pytest.mark.parametrize("path", sorted(STUDIES.glob("*.toml")), ids=lambda path: path.stem)
+def test_committed_studies_can_be_read(path):
+    assert path.stem in (STUDIES.parents[1] / "Makefile").read_text(encoding="utf-8")
+    assert Study(path).jobs[0].study.name == path.stem
+
+
+def test_the_reference_study_holds_every_method():
+    methods = {job.method for job in Study(STUDIES / "reference.toml").jobs}
+    assert methods == {
+        name for name, plugin in find_plugins("method").items() if plugin.module.startswith("ctbench_methods")
+    }
+
+
+def test_the_keys_of_a_run_do_not_depend_on_the_call_it_is_part_of():
+    alone = read_runs(Study(method="replay", stream="domain", seed=1, set={"method.replay_fraction": 0.5}).jobs)
+    many = read_runs(
+        Study(
+            method=["naive", {"name": "replay", "replay_fraction": [0.1, 0.5]}], stream="domain,temporal", seed="0..1"
+        ).jobs
+    )
+    assert alone[0].key in {run.key for run in many}
+    nodes = {node.key: node.title for run in many for node in run.nodes}
+    assert {node.key for node in alone[0].nodes} <= nodes.keys()
+    assert {node.title for node in alone[0].stages}.isdisjoint(nodes.values())
+    assert "replay, replay_fraction=0.5, domain, seed 1: stage 1 (domain-1)" in nodes.values()
+
+
+def test_equal_runs_are_there_once():
+    jobs = [
+        *Study(method="naive", stream="domain", seed="0..2").jobs,
+        *Study(method="naive", stream="domain", seed=1).jobs,
+    ]
+    assert [run.seed for run in read_runs(jobs)] == [0, 1, 2]

@@ -1,0 +1,109 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from ctbench.machine import files
+from ctbench.machine.files import is_scratch, whole_folder, write_whole
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from ctbench.machine import files
+os.fsync = lambda handle: os.kill(os.getpid(), 9)
+files.write_whole(Path(sys.argv[1]), "new")
+"""
+
+
+def test_a_file_is_replaced_or_kept(tmp_path):
+    path = tmp_path / "a.txt"
+    assert write_whole(path, "one")
+    assert not write_whole(path, "two", replace=False)
+    assert path.read_text() == "one"
+    assert write_whole(path, b"three")
+    assert [each.name for each in tmp_path.iterdir()] == ["a.txt"]
+    assert path.read_text() == "three"
+
+
+def test_a_write_without_hard_links_never_replaces_either(tmp_path, monkeypatch):
+    def refuse(self, target):
+        raise PermissionError(1, "no hard links here")
+
+    monkeypatch.setattr(files.Path, "hardlink_to", refuse)
+    assert write_whole(tmp_path / "a", "one", replace=False)
+    assert not write_whole(tmp_path / "a", "two", replace=False)
+    assert (tmp_path / "a").read_text() == "one"
+
+
+def test_a_killed_write_leaves_the_old_file_and_a_known_scratch_file(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    assert subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False).returncode == -9
+    assert path.read_text() == "old"
+    left = [each for each in tmp_path.iterdir() if each != path]
+    assert len(left) == 1
+    assert is_scratch(left[0])
+    assert not is_scratch(path)
+
+
+def test_data_is_flushed_before_the_rename(tmp_path, monkeypatch):
+    order: list[str] = []
+    fsync, replace = os.fsync, files.Path.replace
+    monkeypatch.setattr(os, "fsync", lambda handle: (order.append("fsync"), fsync(handle)))
+    monkeypatch.setattr(files.Path, "replace", lambda self, to: (order.append("rename"), replace(self, to))[1])
+    write_whole(tmp_path / "a", "x")
+    assert order[:2] == ["fsync", "rename"]
+
+
+def test_a_folder_is_flushed_before_the_rename(tmp_path, monkeypatch):
+    order: list[str] = []
+    fsync, rename = os.fsync, files.Path.rename
+    monkeypatch.setattr(os, "fsync", lambda handle: (order.append("fsync"), fsync(handle)))
+    monkeypatch.setattr(files.Path, "rename", lambda self, to: (order.append("rename"), rename(self, to))[1])
+    with whole_folder(tmp_path / "folder") as scratch:
+        (scratch / "file").write_text("x")
+    assert order[:4] == ["fsync", "fsync", "rename", "rename"]  # file and folder, then the old one away and the new in
+    assert order[4] == "fsync"
+
+
+def test_a_folder_appears_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "folder"
+
+    def write_half() -> None:
+        with whole_folder(target) as folder:
+            (folder / "half").write_text("")
+            raise RuntimeError("stopped")
+
+    with pytest.raises(RuntimeError, match="stopped"):
+        write_half()
+    assert list(tmp_path.iterdir()) == []
+    for text in ("one", "two"):
+        with whole_folder(target) as folder:
+            (folder / "file").write_text(text)
+    assert [each.name for each in tmp_path.iterdir()] == ["folder"]
+    assert (target / "file").read_text() == "two"
+
+
+def test_a_folder_whose_last_rename_fails_is_what_it_was(tmp_path, monkeypatch):
+    target, rename = tmp_path / "folder", files.Path.rename
+    with whole_folder(target) as folder:
+        (folder / "file").write_text("old")
+
+    def refuse(self, to):
+        if is_scratch(self) and (self / "file").read_text() == "new":
+            raise OSError(28, "No space left on device")
+        return rename(self, to)
+
+    monkeypatch.setattr(files.Path, "rename", refuse)
+
+    def write_new() -> None:
+        with whole_folder(target) as folder:
+            (folder / "file").write_text("new")
+
+    with pytest.raises(OSError, match="No space"):
+        write_new()
+    assert (target / "file").read_text() == "old"
+    assert [each.name for each in tmp_path.iterdir()] == ["folder"]

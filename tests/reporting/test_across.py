@@ -1,0 +1,152 @@
+"""Runs that differ in one key stand side by side, paired by seed; the gap to joint training, signs included."""
+
+from __future__ import annotations
+
+import copy
+import json
+
+import numpy as np
+import pytest
+from fake_results import digest, fake_record, fake_result, with_matrix
+
+from ctbench import compare
+from ctbench.errors import BadConfig, MissingResult, UnknownName
+from ctbench.results.figures import FIGURES
+from ctbench.results.format import result_from
+
+KEY = "pretrain.schedule"
+
+
+def run(schedule, method="naive", seed=0, shift=0.0, **recipe):
+    """A run under a schedule, its scores shifted; only a schedule that is not linear is set by hand."""
+    record = copy.deepcopy(fake_record(method, seed=seed, protocol=digest(schedule, recipe)[:16]))
+    record["recipe"]["pretrain"] |= {"schedule": schedule, **recipe}
+    changed = {KEY: schedule} if schedule != "linear" else {}
+    changed |= {f"pretrain.{key}": str(value) for key, value in recipe.items()}
+    record |= {"changed": changed, "not_comparable": [f"{key} was set" for key in changed]}
+    record = with_matrix(record, np.array(record["matrix"]) + shift)
+    return result_from(record | {"key": digest(schedule, method, seed, recipe)})
+
+
+RUNS = [run(s, seed=seed, shift=d) for s, d in (("linear", 0.0), ("infinite", 0.02)) for seed in range(6)]
+
+
+def rows(results, key=KEY, **options):
+    (table,) = compare(results, across=key, metric="F_Acc", **options).record()["tables"]
+    return table
+
+
+def test_runs_that_differ_in_one_key_stand_side_by_side_with_its_value():
+    table = rows(RUNS, against="naive (schedule=linear)")
+    assert table["across"] == KEY
+    assert {row["label"]: (row["value"], row["n"]) for row in table["rows"]} == {
+        "naive (schedule=infinite)": ("infinite", 6),
+        "naive (schedule=linear)": ("linear", 6),
+    }
+    (test,) = table["comparisons"]
+    assert (test["n"], test["difference"]) == (6, pytest.approx(0.02, abs=1e-9))  # paired: each seed differs by as much
+    assert KEY in compare(RUNS, across=KEY).render("table")
+
+
+def test_without_across_they_stay_apart():
+    comparison = compare(RUNS)
+    assert len(comparison.groups) == 1
+    assert "6 runs hidden (not comparable: pretrain.schedule was set)" in comparison.hidden[0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda record: record["recipe"]["pretrain"].update(lr=5e-4),
+        lambda record: record["stream"].update(version=2),
+        lambda record: record["stream"].update(digest=digest("other data")),
+        lambda record: record["backbone"].update(weights_digest="f" * 64),
+        lambda record: record.update(precision="fp32"),
+    ],
+)
+def test_runs_that_differ_in_anything_else_do_not(change):
+    from ctbench.results.format import to_record
+
+    other = to_record(run("infinite"))
+    change(other)
+    with pytest.raises(
+        MissingResult, match=r"no two runs differ in pretrain.schedule alone \(values found: infinite, "
+    ):
+        compare([run("linear"), result_from(other)], across=KEY)
+
+
+def test_a_run_with_another_setting_by_hand_is_hidden():
+    comparison = compare([*RUNS, run("infinite", lr=5e-4)], across=KEY)
+    assert sum(len(entry.results) for entry in comparison.groups[0].entries) == 12
+    assert "pretrain.lr was set" in comparison.hidden[0]
+
+
+def test_a_key_that_came_later_has_its_default_in_older_files():
+    floor = result_from(
+        json.loads(json.dumps(fake_record("naive", protocol="f" * 16)))
+        | {"changed": {"pretrain.min_lr": "1e-5"}, "not_comparable": ["pretrain.min_lr was set"]}
+    )
+    floor.recipe.pretrain["min_lr"] = 1e-5
+    values = [row["value"] for row in rows([fake_result("naive"), floor], "pretrain.min_lr")["rows"]]
+    assert sorted(values) == ["0.0", "1e-05"]
+
+
+def test_another_language_has_other_data_and_another_base():
+    record = copy.deepcopy(fake_record("naive", changed={"language.seed": "7"}, protocol="f" * 16))
+    record["stream"]["digest"] = record["backbone"]["digest"] = digest("seven")
+    values = [row["value"] for row in rows([fake_result("naive"), result_from(record)], "language.seed")["rows"]]
+    assert sorted(values) == ["7", "the stream's own"]
+
+
+@pytest.mark.parametrize(
+    ("key", "error", "words"),
+    [
+        ("schedule", BadConfig, "expected a key of pretrain, finetune, base, language"),
+        ("method.rank", BadConfig, "expected a key of"),
+        ("pretrain.scheduler", UnknownName, "did you mean 'schedule'"),
+    ],
+)
+def test_a_key_that_does_not_exist_is_refused(key, error, words):
+    with pytest.raises(error, match=words):
+        compare(RUNS, across=key)
+
+
+def two_domains(method, rows, seed=0, **options):
+    return result_from(with_matrix(fake_record(method, seed=seed, num_tasks=2, **options), rows))
+
+
+BASE, NONE = [0.5, 0.6], [None, None]
+NAIVE = two_domains("naive", [BASE, [0.7, 0.6], [0.6, 0.7]])
+JOINT = two_domains("joint", [BASE, [np.nan, np.nan], [0.8, 0.8]], shape="joint")
+
+
+def test_gap_to_joint_and_recovered_share_against_numbers_by_hand():
+    gap, share = FIGURES["gap_to_joint"].function, FIGURES["recovered"].function
+    assert gap(NAIVE, JOINT) == pytest.approx(0.15)  # (0.8 - 0.6 + 0.8 - 0.7) / 2
+    assert share(NAIVE, JOINT) == pytest.approx((0.1 + 0.1) / (0.3 + 0.2))
+    better = two_domains("better", [BASE, [0.7, 0.6], [0.9, 0.8]])
+    assert gap(better, JOINT) == pytest.approx(-0.05)
+    assert share(better, JOINT) == pytest.approx(0.6 / 0.5)
+    assert gap(JOINT, JOINT) == 0.0
+    assert share(JOINT, JOINT) == pytest.approx(1.0)
+    assert share(NAIVE, two_domains("joint", [BASE, [np.nan] * 2, [0.5, 0.6]], shape="joint")) != share(NAIVE, JOINT)
+    assert np.isnan(share(NAIVE, two_domains("joint", [BASE, [np.nan] * 2, [0.4, 0.6]], shape="joint")))
+    assert np.isnan(gap(NAIVE))
+    assert np.isnan(share(NAIVE))
+
+
+def test_gap_is_shown_where_a_joint_run_of_the_protocol_exists_even_if_it_is_not_chosen():
+    table = compare([NAIVE, JOINT], method="naive", columns="figures").render("markdown")
+    assert "gap_to_joint ↓" in table
+    assert "+15.0" in table
+    assert "gap_to_joint" not in compare([NAIVE], columns="figures").render("markdown")
+    elsewhere = two_domains("joint", [BASE, [np.nan] * 2, [0.8, 0.8]], shape="joint", protocol="f" * 16)
+    assert "gap_to_joint" not in compare([NAIVE, elsewhere], method="naive", columns="figures").render("markdown")
+
+
+def test_the_joint_run_of_the_same_seed_counts():
+    other = two_domains("joint", [BASE, [np.nan] * 2, [0.9, 0.9]], shape="joint", seed=1)
+    row = compare([NAIVE, JOINT, other], method="naive").record()["tables"][0]["rows"][0]
+    assert row["figures"]["gap_to_joint"] == pytest.approx(0.15)
+    row = compare([NAIVE, other], method="naive").record()["tables"][0]["rows"][0]
+    assert row["figures"]["gap_to_joint"] is None

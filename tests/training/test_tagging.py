@@ -1,0 +1,51 @@
+"""A head on words learns tags, for encoders and decoders."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from ctbench.backbone.loading import load_backbone
+from ctbench.data.examples import Example
+from ctbench.data.spans import encode_spans
+from ctbench.data.stream import FinetuneRecipe
+from ctbench.training.finetune import finetune
+from ctbench.training.tagging import Tagger
+
+pytest.importorskip("nervaluate")
+RECIPE = FinetuneRecipe(precision="fp32", lr=3e-3, epochs=30, batch=8, dropout=0.0)
+
+
+def task_of(backbone, max_length=20):
+    draw, examples = np.random.default_rng(0), []
+    for _ in range(40):
+        words = [int(word) for word in draw.integers(0, 90, size=6)]
+        tags = ["B-low" if word < 20 else "O" for word in words]
+        examples.append(
+            Example(
+                text=" ".join(f"w{w}" for w in words), label="", words=tuple(f"w{w}" for w in words), labels=tuple(tags)
+            )
+        )
+    return encode_spans((examples, examples[:8], examples), ("B-low", "O"), backbone.tokenizer, max_length=max_length)
+
+
+@pytest.mark.parametrize("model_type", ["modernbert", "llama"])
+def test_tags_are_learned(checkpoint, model_type):
+    backbone = load_backbone(str(checkpoint(model_type)))
+    found = finetune(backbone, task_of(backbone), name="x", recipe=RECIPE, seed=0)
+    assert found.metrics["span_f1"] > 0.8
+    assert found.validation is not None
+
+
+def test_words_that_are_cut_off_are_no_entity_and_not_trained_on(checkpoint):
+    backbone = load_backbone(str(checkpoint("bert")))
+    task = task_of(backbone, max_length=5)  # two special tokens and three of six words
+    tagger = Tagger(backbone, 2, RECIPE).eval()
+    rows = np.arange(3)
+    batch, targets = tagger.take(task.test, rows)
+    assert targets.tolist() == [int(tag) for tags in task.test.tags[:3] for tag in tags[:3]]
+    logits = torch.zeros(9, 2)
+    logits[:, 0] = 1.0
+    assert tagger.read(logits, targets, task.test, rows) == [["B-low"] * 3 + ["O"] * 3] * 3
+    assert batch.positions.tolist() == [1, 2, 3, 6, 7, 8, 11, 12, 13]
