@@ -42,10 +42,11 @@ def made(tmp_path_factory):
 def losses_of(folder, stream_path, home):
     """Return the held-out LM losses of a checkpoint, read as any other checkpoint is."""
     backbone, stream = load_backbone(str(folder)), get_stream(str(stream_path), settings=QUICK)
+    cls_id = backbone.tokenizer.cls_token_id if backbone.objective == "mlm" else None
     found = []
     for domain in stream.domains:
         text = corpus(stream, domain, tokenizer=backbone.tokenizer, cache=home).held_out
-        blocks = Blocks(text, stream.recipe.pretrain.length, cls_id=backbone.tokenizer.cls_token_id)
+        blocks = Blocks(text, stream.recipe.pretrain.length, cls_id=cls_id)
         found.append(held_out_loss(backbone, blocks, domain=domain.name, recipe=stream.recipe.pretrain).loss)
     return found
 
