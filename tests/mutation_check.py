@@ -74,6 +74,22 @@ MUTATIONS: Final = (
         test="tests/machine/test_claims.py::test_one_of_several_threads_holds_a_claim_at_a_time",
     ),
     Mutation(
+        name="owner in the claim when it appears",
+        file="ctbench/machine/claims.py",
+        old='        (scratch / me.token).write_text(json.dumps(asdict(me)), encoding="utf-8")\n        scratch.rename(path)\n',
+        new='        scratch.rename(path)\n        (path / me.token).write_text(json.dumps(asdict(me)), encoding="utf-8")\n',
+        test="tests/machine/test_claims.py"
+        "::test_a_process_killed_at_any_call_leaves_no_claim_without_owner_and_the_next_one_waits_for_nothing",
+    ),
+    Mutation(
+        name="token of the owner whose claim is removed",
+        file="ctbench/machine/claims.py",
+        old="            _delete(file)\n    with contextlib.suppress(OSError):\n        path.rmdir()\n",
+        new="            _delete(file)\n    shutil.rmtree(path, ignore_errors=True)\n",
+        test="tests/machine/test_claims.py"
+        "::test_the_claim_of_whoever_came_in_between_is_not_removed_with_the_stale_one",
+    ),
+    Mutation(
         name="checksum of a file",
         file="ctbench/machine/manifest.py",
         old='    if len(data) != entry["bytes"] or hashlib.sha256(data).hexdigest() != entry["sha256"]:\n',

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ctbench.engine.store import CHECKPOINTS, Store
-from ctbench.machine.claims import SILENT_SECONDS, SUFFIX, TAKEOVER, Owner, is_stale, read_owner
+from ctbench.machine.claims import SUFFIX, Owner, is_stale, read_owner
 from ctbench.machine.files import is_scratch
 from ctbench.machine.manifest import ASIDE, Damaged, damage_of, read_manifest
 from ctbench.results.schema import Result
@@ -119,10 +119,8 @@ def _leftover(path: Path, key: str, *, is_claimed: bool) -> str | None:
     """Return what a crash left here; None if it is in use, or no leftover."""
     if path.name == f"{key}{ASIDE}":
         return "damaged copy that was set aside"
-    if path.name == f"{key}.lock":
+    if path.name in (f"{key}.lock", f"{key}.takeover"):
         return "lock of an older version"
-    if path.name == f"{key}{TAKEOVER}":
-        return "claim of a process that is gone" if _age(path) > SILENT_SECONDS else None
     if is_claimed:
         return None
     if is_scratch(path):

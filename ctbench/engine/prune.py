@@ -11,6 +11,7 @@ from typing import Final
 
 from ctbench.engine.inventory import KINDS, LEFTOVER, Entry, running, take_inventory
 from ctbench.errors import BadConfig, UnknownName, advice_on
+from ctbench.machine.claims import SUFFIX, remove_stale
 from ctbench.machine.files import scratch_beside
 
 _UNITS: Final = {"m": 60, "h": 3600, "d": 86_400, "w": 604_800}
@@ -95,10 +96,8 @@ def remove(entries: Sequence[Entry]) -> int:
     """
     freed = 0
     for entry in entries:
-        scratch = scratch_beside(entry.path)
         try:
-            entry.path.rename(scratch)
-            shutil.rmtree(scratch) if scratch.is_dir() and not scratch.is_symlink() else scratch.unlink()
+            remove_stale(entry.path) if entry.path.name.endswith(SUFFIX) else _remove(entry.path)
         except FileNotFoundError:
             continue  # another process was faster
         except OSError as error:
@@ -109,6 +108,12 @@ def remove(entries: Sequence[Entry]) -> int:
             ) from error
         freed += entry.num_bytes
     return freed
+
+
+def _remove(path: Path) -> None:
+    scratch = scratch_beside(path)
+    path.rename(scratch)
+    shutil.rmtree(scratch) if scratch.is_dir() and not scratch.is_symlink() else scratch.unlink()
 
 
 def sweep(home: Path) -> int:

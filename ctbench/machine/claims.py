@@ -1,15 +1,19 @@
 """The claim of a node: one process computes it, the others wait, on one machine or several with a shared file system.
 
-A claim is a small file that is created only if it is not there, which is atomic on local and on network file systems, with
-neither flock nor hard links. Its owner (host and process) touches it every few seconds. A claim is taken over when its owner
-is dead, or on another host when it has been silent for long.
+A claim is a folder that holds one file, named by the token of its owner: host and process. It is made whole under a hidden
+name and renamed, which fails where a claim with an owner is; file systems do that atomically, network ones included, with
+neither flock nor hard links. So no claim is without its owner for a moment, wherever a process is killed. Its owner touches
+the file every few seconds. Whoever finds an owner dead, or on another host silent for long, removes the file of that very
+token, so that nobody can remove the claim of somebody who came in between. A claim with no file in it is free.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
+import shutil
 import socket
 import threading
 import time
@@ -19,13 +23,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
+from ctbench.machine.files import scratch_beside
+
 HEARTBEAT_SECONDS: Final = 5.0
 """Time between two signs of life of an owner."""
 SILENT_SECONDS: Final = 90.0
 """Time without a sign of life after which an owner on another host is taken for dead."""
 POLL_SECONDS: Final = 0.2
 SUFFIX: Final = ".claim"
-TAKEOVER: Final = ".takeover"
+_TAKEN: Final = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
+"""How a rename to a claim that has an owner fails; an older version's claim is a file, not a folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,85 +57,111 @@ def claimed(path: Path, *, waiting: Waiting | None = None) -> Iterator[None]:
     """Hold the claim `path` while the block runs; wait for it if somebody else holds it.
 
     Args:
-        path: the claim's file; its folder must exist.
+        path: the claim; its folder must exist.
         waiting: called with the owner, once per owner, when there is one to wait for.
     """
     me = Owner(host=socket.gethostname(), process=os.getpid(), started=_start_time(os.getpid()), token=uuid.uuid4().hex)
     told: Owner | None = None
     while not _create(path, me):
         owner = read_owner(path)
-        if owner is not None and _is_dead(path, owner):
-            _take_over(path, owner)
-            continue
-        if owner is not None and owner.token and owner != told and waiting is not None:
+        if is_stale(path):
+            remove_stale(path)
+        elif owner is not None and owner.token and owner != told and waiting is not None:
             waiting(owner)
             told = owner
         time.sleep(POLL_SECONDS)
     stop = threading.Event()
-    heart = threading.Thread(target=_beat, args=(path, stop), daemon=True)
+    heart = threading.Thread(target=_beat, args=(path / me.token, stop), daemon=True)
     heart.start()
     try:
         yield
     finally:
         stop.set()
         heart.join()
-        if read_owner(path) == me:
-            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a file system that became read-only keeps it
+            _remove(path, path / me.token)
 
 
 def read_owner(path: Path) -> Owner | None:
     """Return who holds a claim; None if nobody does. An unreadable claim has an owner who may be on any host."""
-    try:
-        return Owner(**json.loads(path.read_text(encoding="utf-8")))
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, TypeError):
-        return Owner(host="an unknown host", process=0, started="", token="")
+    return _read(path)[1]
 
 
 def is_stale(path: Path) -> bool:
-    """Return whether a claim's owner is dead or silent."""
-    owner = read_owner(path)
-    return owner is not None and _is_dead(path, owner)
+    """Return whether a claim is there whose owner is dead, silent or gone."""
+    file, owner = _read(path)
+    return path.is_dir() if file is None or owner is None else _is_dead(file, owner)
+
+
+def remove_stale(path: Path) -> None:
+    """Remove a claim whose owner is dead, silent or gone; one that somebody else took meanwhile stays.
+
+    Raises:
+        OSError: it cannot be removed.
+    """
+    file, owner = _read(path)
+    if file is None or owner is None or _is_dead(file, owner):
+        _remove(path, file)
+
+
+def _read(path: Path) -> tuple[Path | None, Owner | None]:
+    """Return the file that names a claim's owner, and the owner; files that the system hides in the folder do not count."""
+    try:
+        file = next((each for each in sorted(path.iterdir()) if not each.name.startswith(".")), None)
+    except FileNotFoundError:
+        return None, None
+    except OSError:  # an older version's, which is a file, or a folder that may not be read
+        file = path
+    try:
+        return file, None if file is None else Owner(**json.loads(file.read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        return None, None
+    except (OSError, ValueError, TypeError, RecursionError):
+        return file, Owner(host="an unknown host", process=0, started="", token="")
 
 
 def _create(path: Path, me: Owner) -> bool:
+    """Make the claim, with its owner in it, unless it has an owner; return whether it is ours."""
+    owner = read_owner(path)
+    if owner is not None:
+        return owner == me  # a network file system may report a rename as failed that was done
+    scratch = scratch_beside(path)
+    scratch.mkdir()
     try:
-        handle = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o644)
-    except FileExistsError:
+        (scratch / me.token).write_text(json.dumps(asdict(me)), encoding="utf-8")
+        scratch.rename(path)
+    except FileNotFoundError:  # swept by another process
         return False
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(json.dumps(asdict(me)))
-    except OSError:  # a full disk
-        path.unlink(missing_ok=True)
-        raise
+    except OSError as error:
+        if error.errno not in _TAKEN:
+            raise
+        return False
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
     return True
 
 
-def _take_over(path: Path, dead: Owner) -> None:
-    """Remove the claim of a dead owner; of several processes that try, one does."""
-    guard = path.with_suffix(TAKEOVER)
+def _remove(path: Path, file: Path | None) -> None:
+    """Remove the file of one owner, and the claim if nobody else took it meanwhile."""
+    for each in path.glob(".*"):
+        with contextlib.suppress(OSError):
+            _delete(each)
+    if file is not None:
+        with contextlib.suppress(FileNotFoundError):
+            _delete(file)
     with contextlib.suppress(OSError):
-        if time.time() - guard.stat().st_mtime > SILENT_SECONDS:
-            guard.unlink(missing_ok=True)  # whoever was taking over died meanwhile
-    try:
-        os.close(os.open(guard, os.O_CREAT | os.O_EXCL))
-    except FileExistsError:
-        time.sleep(POLL_SECONDS)
-        return
-    try:
-        if read_owner(path) == dead and _is_dead(path, dead):
-            path.unlink(missing_ok=True)
-    finally:
-        guard.unlink(missing_ok=True)
+        path.rmdir()
 
 
-def _is_dead(path: Path, owner: Owner) -> bool:
+def _delete(path: Path) -> None:
+    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def _is_dead(file: Path, owner: Owner) -> bool:
     if owner.host == socket.gethostname():
         return _start_time(owner.process) != owner.started
     with contextlib.suppress(OSError):
-        return time.time() - path.stat().st_mtime > SILENT_SECONDS
+        return time.time() - file.stat().st_mtime > SILENT_SECONDS
     return False
 
 
@@ -154,7 +187,7 @@ def _ask_signal(process: int) -> str:
     return "alive"
 
 
-def _beat(path: Path, stop: threading.Event) -> None:
+def _beat(file: Path, stop: threading.Event) -> None:
     while not stop.wait(HEARTBEAT_SECONDS):
         with contextlib.suppress(OSError):
-            os.utime(path)
+            os.utime(file)

@@ -91,7 +91,8 @@ def litter(store):
         folder.mkdir(parents=True)
         (folder / "file").write_bytes(b"x")
     claim = shard / f"{STAGE}{SUFFIX}"
-    claim.write_text(json.dumps(owner))
+    claim.mkdir()
+    (claim / owner["token"]).write_text(json.dumps(owner))
     lock = home() / "corpora" / f"{CORPUS}.lock"
     lock.write_text("")
     speeds = scratch_beside(home() / "speeds.json")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 
 import pytest
 from fake_records import cell_record, stage_record
@@ -18,7 +20,7 @@ from ctbench.engine.resume import load_checkpoint, save_checkpoint
 from ctbench.engine.speeds import read_speeds
 from ctbench.engine.store import Store
 from ctbench.errors import CTBenchError
-from ctbench.machine.claims import Owner, is_stale, read_owner
+from ctbench.machine.claims import Owner, is_stale, read_owner, remove_stale
 from ctbench.machine.manifest import damage_of, write_manifest
 from ctbench.training.checkpoint import StageCheckpoint
 
@@ -74,17 +76,19 @@ def test_record_whose_bytes_are_changed(home, record, changes, edits):
         assert json.loads((folder / "record.json").read_text())["record"] == json.loads(json.dumps(record))
 
 
-@given(EDITS, CHANGES)
-def test_claim(home, edits, changes):
+@given(EDITS, CHANGES, st.sampled_from(["", "t", ".t", "two words"]))
+def test_claim(home, edits, changes, name):
     path = home / "store" / "ef" / f"{'ef' * 32}.claim"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    (path if name else path.parent).mkdir(parents=True, exist_ok=True)
     plain = {"host": "elsewhere", "process": 1, "started": "1", "token": "t"}
-    path.write_bytes(mutate(dump(edit(plain, edits)), changes))
+    (path / name).write_bytes(mutate(dump(edit(plain, edits)), changes))
     try:
         outcome(lambda: (str(read_owner(path)), is_stale(path), running(home)))
-        assert isinstance(read_owner(path), Owner)
+        assert isinstance(read_owner(path), Owner) == (name != ".t")
+        os.utime(path / name, (0, 0))
+        outcome(lambda: remove_stale(path))
     finally:
-        path.unlink(missing_ok=True)
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
 
 SPEED = {"kind": "cell", "layer_parameters": 100, "precision": "fp32", "threads": 1, "seconds": 0.1, "examples": 3}

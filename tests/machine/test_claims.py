@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -11,7 +12,7 @@ from dataclasses import asdict
 import pytest
 
 from ctbench.machine import claims
-from ctbench.machine.claims import Owner, claimed, is_stale, read_owner
+from ctbench.machine.claims import Owner, claimed, is_stale, read_owner, remove_stale
 
 HOLD = """
 import sys, time
@@ -20,6 +21,40 @@ from ctbench.machine.claims import claimed
 with claimed(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
+"""
+
+KILL_AT_EVERY_CALL = """
+import os, signal, sys, time
+from pathlib import Path
+from ctbench.machine.claims import claimed, read_owner
+CHANGES = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir")
+path = Path(sys.argv[1])
+
+def kill_at(call):
+    seen = []
+    def hear(event, args):
+        if event in CHANGES and str(path.parent) in str(args[0]):
+            seen.append(event)
+            if len(seen) == call:
+                os.kill(os.getpid(), signal.SIGKILL)
+    sys.addaudithook(hear)
+    with claimed(path):
+        pass
+    os._exit(0)
+
+for call in range(1, 30):
+    child = os.fork()
+    if child == 0:
+        kill_at(call)
+    _, status = os.waitpid(child, 0)
+    owner = read_owner(path)
+    assert owner is None or owner.process == child, owner
+    started = time.monotonic()
+    with claimed(path):
+        assert read_owner(path).process == os.getpid()
+    print(call, "ended" if status == 0 else "killed", round(time.monotonic() - started, 1), path.exists())
+    if status == 0:
+        break
 """
 
 
@@ -66,16 +101,31 @@ def test_the_claim_of_a_killed_process_is_taken_over_and_waiting_is_reported(tmp
     assert str(waited[0]).startswith(f"process {holder.pid} on ")
 
 
+def test_a_process_killed_at_any_call_leaves_no_claim_without_owner_and_the_next_one_waits_for_nothing(tmp_path):
+    command = [sys.executable, "-c", KILL_AT_EVERY_CALL, str(tmp_path / "node.claim")]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    assert [line.split()[1] for line in told] == ["killed"] * (len(told) - 1) + ["ended"]
+    assert len(told) > 5
+    assert all(float(line.split()[2]) < 5 for line in told)
+    assert {line.split()[3] for line in told} == {"False"}
+
+
 def write_claim(path, **changed):
     owner = Owner(host="elsewhere", process=1, started="1", token="t")
-    path.write_text(json.dumps(asdict(owner) | changed))
+    path.mkdir(exist_ok=True)
+    (path / owner.token).write_text(json.dumps(asdict(owner) | changed))
+    return path / owner.token
 
 
-def test_an_owner_on_another_host_is_dead_once_it_is_silent(tmp_path, monkeypatch):
-    path = tmp_path / "node.claim"
-    write_claim(path)
-    assert not is_stale(path)
+def make_silent(path):
     os.utime(path, (time.time() - 2 * claims.SILENT_SECONDS,) * 2)
+
+
+def test_an_owner_on_another_host_is_dead_once_it_is_silent(tmp_path):
+    path = tmp_path / "node.claim"
+    file = write_claim(path)
+    assert not is_stale(path)
+    make_silent(file)
     assert is_stale(path)
     with claimed(path):
         assert read_owner(path).process == os.getpid()
@@ -92,14 +142,90 @@ def test_a_process_id_that_is_used_again_does_not_keep_a_claim(tmp_path):
 def test_a_claim_that_was_taken_over_stays_with_its_new_owner(tmp_path):
     path = tmp_path / "node.claim"
     with claimed(path):
-        write_claim(path)
+        (path / read_owner(path).token).unlink()
+        file = write_claim(path)
+        make_silent(file)
+        claims._beat(path / "mine", stop=OneBeat())
+        assert is_stale(path)
     assert read_owner(path).host == "elsewhere"
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"host": 1}'])
-def test_an_unreadable_claim_is_respected_until_it_is_silent(tmp_path, content):
+class OneBeat:
+    """An event that comes after one beat."""
+
+    def __init__(self):
+        self.waits = iter((False, True))
+
+    def wait(self, _):
+        return next(self.waits)
+
+
+def test_the_claim_of_whoever_came_in_between_is_not_removed_with_the_stale_one(tmp_path, monkeypatch):
     path = tmp_path / "node.claim"
-    path.write_text(content)
+    make_silent(write_claim(path))
+    delete = claims._delete
+
+    def come_in_between(file):
+        monkeypatch.setattr(claims, "_delete", delete)
+        remove_stale(path)
+        (tmp_path / "new").mkdir()
+        (tmp_path / "new" / "mine").write_text(json.dumps(asdict(Owner(host="a", process=2, started="", token="mine"))))
+        (tmp_path / "new").rename(path)
+        delete(file)
+
+    monkeypatch.setattr(claims, "_delete", come_in_between)
+    remove_stale(path)
+    assert read_owner(path).token == "mine"
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"host": 1}', "[" * 100_000])
+@pytest.mark.parametrize("is_older", [False, True])
+def test_an_unreadable_claim_is_respected_until_it_is_silent(tmp_path, content, is_older):
+    path = tmp_path / "node.claim"
+    file = path if is_older else write_claim(path)
+    file.write_text(content)
     assert not is_stale(path)
-    os.utime(path, (time.time() - 2 * claims.SILENT_SECONDS,) * 2)
+    make_silent(file)
     assert is_stale(path)
+    with claimed(path):
+        assert read_owner(path).process == os.getpid()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_claim_of_an_older_version_is_respected_until_its_owner_is_gone(tmp_path):
+    path = tmp_path / "node.claim"
+    with claimed(tmp_path / "mine.claim"):
+        mine = read_owner(tmp_path / "mine.claim")
+    path.write_text(json.dumps(asdict(mine)))
+    assert not is_stale(path)
+    assert not claims._create(path, Owner(host="elsewhere", process=1, started="1", token="t"))
+    path.write_text(json.dumps(asdict(mine) | {"started": "another start"}))
+    with claimed(path):
+        assert read_owner(path).process == os.getpid()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [None, ".DS_Store", ".nfs0001"])
+def test_a_claim_with_no_owner_in_it_is_free(tmp_path, name):
+    path = tmp_path / "node.claim"
+    path.mkdir()
+    if name is not None:
+        (path / name).write_text("x")
+    assert is_stale(path)
+    assert read_owner(path) is None
+    with claimed(path):
+        assert read_owner(path).process == os.getpid()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_claim_that_was_swept_while_it_was_made_is_made_again(tmp_path, monkeypatch):
+    path, rename = tmp_path / "node.claim", type(tmp_path).rename
+
+    def sweep(scratch, target):
+        monkeypatch.setattr(type(tmp_path), "rename", rename)
+        shutil.rmtree(scratch)
+        return rename(scratch, target)
+
+    monkeypatch.setattr(type(tmp_path), "rename", sweep)
+    with claimed(path):
+        assert read_owner(path).process == os.getpid()
