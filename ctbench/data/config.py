@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import re
 import tomllib
 import types
@@ -184,12 +185,19 @@ def validate(cls: type[T], tree: Mapping[str, Any], origin: Origin) -> T:
         BadConfig: with every mistake (the first four in words), in one line.
     """
     try:
-        return TypeAdapter(cls).validate_python(dict(tree))
+        found: T = _adapter(cls).validate_python(dict(tree))  # type: ignore[arg-type]  # types can be hashed
+        return found
     except ValidationError as error:
         details = sorted(error.errors(include_url=False), key=lambda detail: detail["type"] not in _UNKNOWN)
         problems = [_describe(cls, detail, origin) for detail in details]
     more = f"; and {len(problems) - _MAX_SHOWN} more" if len(problems) > _MAX_SHOWN else ""
     raise BadConfig("; ".join(problems[:_MAX_SHOWN]) + more)
+
+
+@functools.cache
+def _adapter(cls: type) -> TypeAdapter[Any]:
+    """Return the validator of a class, which takes far longer to make than to use."""
+    return TypeAdapter(cls)
 
 
 def suggest(name: str, known: Sequence[str]) -> str:
