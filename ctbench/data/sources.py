@@ -91,7 +91,7 @@ def read_examples(stream: Stream, domain: Domain, split: Split) -> list[Example]
 def _read_all_examples(stream: Stream, domain: Domain, split: Split) -> Iterator[Example]:
     task, whose = domain.task, f"the {split} examples of domain {domain.name} of stream {stream.name}"
     if isinstance(task, FilesTask) and task.test is None and split != "validation":
-        together = dataclasses.replace(task, test=task.train)
+        together = dataclasses.replace(task, test=task.train, test_labels=task.train_labels)
         every = list(_read_all_examples(stream, dataclasses.replace(domain, task=together), "train"))
         apart = _set_apart(every, task.test_fraction, by_label=task.kind in ("classification", "choice"))
         yield from (example for example in every if (_content(example) in apart) == (split == "test"))

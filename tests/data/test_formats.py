@@ -58,6 +58,14 @@ def test_labels_stand_in_a_file_of_their_own(tmp_path):
     assert task_fingerprint(stream, stream.domains[0]) != before
 
 
+def test_a_share_is_set_apart_where_only_training_texts_and_labels_are_named(tmp_path):
+    write(tmp_path, a="".join(f"text {number}\n" for number in range(20)), b="x\ny\n" * 10)
+    stream = stream_of(tmp_path, 'train = "a.txt", train_labels = "b.txt", test_fraction = 0.3')
+    assert (len(examples(stream)), len(examples(stream, "test"))) == (14, 6)
+    assert set(examples(stream)).isdisjoint(examples(stream, "test"))
+    assert inspect_stream(stream).tasks[0].test == 6
+
+
 @pytest.mark.parametrize(
     ("files", "said"),
     [
