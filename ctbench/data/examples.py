@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Final
 
 from ctbench.data.records import Place, Record, show
 from ctbench.data.tasktables import FilesTask, HubTask
 from ctbench.errors import BadData
+
+MAX_DIGITS: Final = 18
+"""A number with more digits is none of a choice's; Python refuses to read some thousands of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,10 +114,11 @@ def _right(place: Place, record: Record, field: str, choices: tuple[str, ...]) -
     label = _label(place, record, field)
     if isinstance(record[field], str) and label in choices:
         return choices.index(label)
-    if label.isdecimal() and int(label) < len(choices):
+    if label.isdecimal() and len(label) <= MAX_DIGITS and int(label) < len(choices):
         return int(label)
     raise BadData(
-        f"{show(place)}: field '{field}' must be one of the choices or its number, 0 to {len(choices) - 1}, found '{label}'"
+        f"{show(place)}: field '{field}' must be one of the choices or its number, 0 to {len(choices) - 1}, "
+        f"found {label!r:.60}"
     )
 
 
@@ -171,5 +176,7 @@ def _labels(place: Place, record: Record, field: str) -> tuple[str, ...]:
 def _label(place: Place, record: Record, field: str) -> str:
     value = record[field]
     if isinstance(value, bool) or not isinstance(value, str | int) or (isinstance(value, str) and not value.strip()):
-        raise BadData(f"{show(place)}: field '{field}' must be a label, a string or a whole number, found {value!r}")
+        raise BadData(
+            f"{show(place)}: field '{field}' must be a label, a string or a whole number, found {value!r:.60}"
+        )
     return text_of(place, record, field) if isinstance(value, str) else str(value)

@@ -62,6 +62,7 @@ def test_answers_may_stand_in_fields_of_their_own(asked):
     [
         ({"text": "a", "answers": ["x", "y"], "label": 2}, r"test.jsonl:1: .*its number, 0 to 1, found '2'"),
         ({"text": "a", "answers": ["x", "y"], "label": "z"}, r"must be one of the choices or its number"),
+        ({"text": "a", "answers": ["x", "y"], "label": "9" * 5000}, r"its number, 0 to 1, found '9{59}$"),
         ({"text": "a", "answers": ["x"], "label": 0}, r"field 'answers' must be a list of at least two texts"),
         ({"text": "a", "answers": "xy", "label": 0}, r"field 'answers' must be a list of at least two texts"),
         ({"text": "a", "answers": ["x", " "], "label": 0}, r"field 'answers\[1\]' is empty"),
