@@ -25,6 +25,15 @@ def pointer_store(path: Path) -> str:
     """
     if path.stat().st_size > _MAX_BYTES:
         return ""
-    with path.open("rb") as file:
-        start = file.read(64)
-    return next((store for mark, store in _STORES.items() if start.startswith(mark)), "")
+    content = path.read_bytes()
+    found = next((store for mark, store in _STORES.items() if content.startswith(mark)), "")
+    return found or ("git, which stored a link as text," if _names_a_file(content, path.parent) else "")
+
+
+def _names_a_file(content: bytes, folder: Path) -> bool:
+    """Return whether a file is nothing but the path of another: so git stores links, and leaves them where it makes none."""
+    try:
+        text = content.decode()
+        return ("/" in text or "." in text) and text.isprintable() and (folder / text).exists()
+    except (UnicodeDecodeError, OSError, ValueError):
+        return False

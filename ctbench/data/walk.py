@@ -20,6 +20,8 @@ from ctbench.errors import BadData
 Reason = Literal["hidden", "an archive", "of an unknown ending", "a link back to a folder above it", "the same file"]
 ARCHIVES = (".zip", ".tar", ".tgz", ".tbz", ".tbz2", ".txz", ".7z", ".rar", ".jar", ".whl")
 _MARKS = "*?["
+_HIDDEN = (".", "~$", "__MACOSX")
+"""How names begin that are hidden: by custom, of files that Office has open, and what macOS puts into archives."""
 _MAX_DEPTH = 100
 
 
@@ -87,7 +89,7 @@ def _matching(base: Path, parts: tuple[str, ...], written: str, above: tuple[obj
         names = [name for name in _names(base, written) if fnmatch.fnmatchcase(name, first)]
     for name in names:
         path = base / name
-        if name.startswith(".") and not first.startswith("."):
+        if name.startswith(_HIDDEN) and not first.startswith(_HIDDEN):
             yield Walked(path=path, reason="hidden")
         elif not rest:
             yield from _file(path, written)
@@ -108,7 +110,7 @@ def _matching_at_any_depth(
         path = base / name
         if not stat.S_ISDIR(_mode(path, written) or 0):
             continue
-        if name.startswith("."):
+        if name.startswith(_HIDDEN):
             yield Walked(path=path, reason="hidden")
         elif _identity(path) in inside:
             yield Walked(path=path, reason="a link back to a folder above it")
@@ -121,7 +123,7 @@ def _below(folder: Path, written: str, *above: object) -> Iterator[Walked]:
     _require_depth(above, written)
     for name in _names(folder, written):
         path = folder / name
-        if name.startswith("."):
+        if name.startswith(_HIDDEN):
             yield Walked(path=path, reason="hidden")
         elif not stat.S_ISDIR(_mode(path, written) or 0):
             yield from _file(path, written)

@@ -24,6 +24,15 @@ def look(tmp_path):
     return get
 
 
+@pytest.mark.parametrize("path", ["shards", "shards/**", "shards/**/*.txt", "**/*"])
+def test_what_office_and_macos_put_beside_a_text_is_hidden(look, path):
+    texts, skipped = look(path, "shards/0.txt", "shards/~$0.txt", "shards/__MACOSX/0.txt", "shards/MACOSX/1.txt")
+    assert texts == ["shards/0.txt", "shards/MACOSX/1.txt"]
+    assert skipped == {"shards/~$0.txt": "hidden", "shards/__MACOSX": "hidden"}
+    assert look("shards/__MACOSX")[0] == ["shards/__MACOSX/0.txt"]
+    assert look("shards/~$*")[0] == ["shards/~$0.txt"]
+
+
 @pytest.mark.parametrize("path", ["shards", "shards/*", "shards/**", "**/*"])
 def test_folders_and_patterns_leave_out_the_same_and_name_it(look, path):
     names = [
@@ -130,3 +139,25 @@ def test_pointer_of_a_large_file_store_is_refused(look, tmp_path, name, content,
         return
     with pytest.raises(BadData, match=f"{name}: is a pointer of {store} and not the file itself"):
         look(name)
+
+
+@pytest.mark.parametrize(
+    ("content", "is_pointer"),
+    [
+        ("../real/a.txt", True),
+        ("real.txt", True),
+        ("../real", True),
+        ("../gone/a.txt", False),
+        ("../real/a.txt\n", False),
+        ("real", False),
+        ("see ../real/a.txt", False),
+    ],
+)
+def test_link_that_git_stored_as_text_is_refused(look, tmp_path, content, is_pointer):
+    look("real", "real/a.txt", "shards/real.txt", "shards/real/b.txt")
+    (tmp_path / "shards" / "1.txt").write_text(content)
+    if not is_pointer:
+        assert "shards/1.txt" in look("shards")[0]
+        return
+    with pytest.raises(BadData, match=r"1.txt.*: is a pointer of git, which stored a link as text, and not the file"):
+        look("shards")
