@@ -76,7 +76,10 @@ _ADVICE = {
 
 
 class CTBenchError(Exception):
-    """Base of everything a user or plug-in author can cause."""
+    """Base of everything a user or plug-in author can cause; one line, whatever it quotes."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(one_line(message))
 
 
 class UnknownName(CTBenchError):
@@ -100,17 +103,11 @@ class BadPlugin(CTBenchError):
 
 
 class BadConfig(CTBenchError):
-    """A setting, recipe or stream file with a wrong key, type or range; one line, whatever it quotes."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(one_line(message))
+    """A setting, recipe or stream file with a wrong key, type or range."""
 
 
 class BadData(CTBenchError):
-    """A data file that is missing, empty, malformed or inconsistent; one line, whatever it quotes."""
-
-    def __init__(self, message: str) -> None:
-        super().__init__(one_line(message))
+    """A data file that is missing, empty, malformed or inconsistent."""
 
 
 class BadResult(CTBenchError):
@@ -131,11 +128,14 @@ class Refused(CTBenchError):
 
     def __init__(self, summary: str, reasons: Iterable[str]) -> None:
         self.reasons = tuple(map(one_line, reasons))
-        super().__init__("\n".join([one_line(summary), *(f"  {reason}" for reason in self.reasons)]))
+        Exception.__init__(self, "\n".join([one_line(summary), *(f"  {reason}" for reason in self.reasons)]))
 
 
 class RunFailed(CTBenchError):
-    """A run that was called correctly and failed while computing; the command line exits with 1."""
+    """A run that was called correctly and failed while computing, in one or more lines; the command line exits with 1."""
+
+    def __init__(self, message: str) -> None:
+        Exception.__init__(self, message)
 
 
 class OutOfMemory(RunFailed):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ctbench.api.answers import Listing, MethodCheck, Preparation, Written
 from ctbench.errors import BadConfig, MissingResult, UnknownName
+from ctbench.machine.files import read_path
 from ctbench.results.folder import default_results
 
 if TYPE_CHECKING:
@@ -189,7 +190,7 @@ def prepare(stream: str | Path, folder: str | Path | None = None) -> Preparation
 
     found = get_stream(str(stream))
     obtain = found.obtain.strip() or f"stream {found.name} says nothing about where its data comes from"
-    prepared = None if folder is None else prepare_stream(found, Path(folder))
+    prepared = None if folder is None else prepare_stream(found, read_path(folder))
     return Preparation(stream=found.name, obtain=obtain, prepared=prepared)
 
 

@@ -263,12 +263,14 @@ def _choose(
 
 
 def _find(run: str, results: Path) -> list[Result]:
+    from ctbench.machine.files import read_path
     from ctbench.results.files import read_result, read_results
 
-    if Path(run).is_file():
-        return [read_result(run)]
-    if Path(run).is_dir():
-        found = list(read_results(run, strict=True).results)
+    path = read_path(run)
+    if path.is_file():
+        return [read_result(path)]
+    if path.is_dir():
+        found = list(read_results(path, strict=True).results)
         if not found:
             raise MissingResult(f"no results in the folder '{run}'")
         return found

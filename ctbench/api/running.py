@@ -71,10 +71,13 @@ def plan(asked: Study, *, gpus: int | None = None) -> Forecast:
         77
     """
     from ctbench.engine.forecast import forecast
+    from ctbench.engine.logfile import check_log
     from ctbench.engine.progress import following
     from ctbench.engine.tracking import read_trackers
 
     read_trackers(asked.track, online=asked.online)
+    if asked.log is not None:
+        check_log(asked.log)
     with using_device(asked.device):
         found = forecast(asked.jobs, gpus=gpus)
         if not found.unknown or asked.cluster is not None:  # this machine says little about those of a cluster

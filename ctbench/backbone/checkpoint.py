@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 
 from ctbench.data.pointers import pointer_store
 from ctbench.errors import BadConfig, BadData, first_line
+from ctbench.machine.files import read_path
 
 MADE: Final[Mapping[str, tuple[Literal["mlm", "clm"], str]]] = {
     "tiny": ("mlm", "modernbert"),
@@ -45,7 +46,7 @@ def find_checkpoint(name: str, *, revision: str | None = None, online: bool = Fa
     Raises:
         BadConfig: neither a folder with a config.json nor an id that can be had.
     """
-    folder = Path(name).expanduser()
+    folder = read_path(name)
     if folder.is_dir():
         if not (folder / "config.json").is_file():
             raise BadConfig(f"model folder '{name}' holds no config.json; name the folder of a Hugging Face checkpoint")

@@ -10,6 +10,7 @@ from ctbench.backbone.checkpoint import backbone_digest, find_checkpoint
 from ctbench.backbone.objective import Objective, choose_objective
 from ctbench.backbone.tokenizer import load_saved_tokenizer, num_rows, quiet, read_config, read_tokenizer, require_fit
 from ctbench.errors import BadConfig, BadData, CTBenchError, first_line
+from ctbench.machine.files import read_path
 
 if TYPE_CHECKING:
     from ctbench.backbone.wrapper import Backbone
@@ -166,7 +167,7 @@ def model_class(objective: Objective) -> Any:
 
 def _plain_name(name: str) -> str:
     """Return a name without the path that leads to a folder."""
-    path = Path(name).expanduser()
+    path = read_path(name)
     return path.resolve().name if path.is_dir() else name
 
 

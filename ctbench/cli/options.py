@@ -134,7 +134,9 @@ def _default(given: inspect.Parameter, kind: Any) -> Any:
 
 def to_path(text: str) -> Path:
     """Read a path; a shell leaves the ~ of --results=~/x to us."""
-    return Path(text).expanduser()
+    from ctbench.machine.files import read_path
+
+    return read_path(text)
 
 
 def progress_of(*, quiet: bool, verbose: bool) -> bool | str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 from typing import Any, Final
 
 from ctbench.engine.expand import RunGraph
 from ctbench.engine.identity import StageIdentity
+from ctbench.machine.files import read_path
 from ctbench.plans import Plan
 from ctbench.plugins.source import describe_method
 
@@ -61,4 +61,5 @@ def not_comparable(run: RunGraph) -> list[str]:
 
 def shown_model(model: str) -> str:
     """Return the name under which a backbone is shown: of a folder, its last part."""
-    return Path(model).name if Path(model).is_dir() else model
+    path = read_path(model)
+    return path.name if path.is_dir() else model

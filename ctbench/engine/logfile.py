@@ -9,6 +9,20 @@ from typing import TextIO
 
 from ctbench.engine.launchers.events import Event
 from ctbench.errors import BadConfig, one_line
+from ctbench.machine.files import read_path
+from ctbench.results.files import check_place
+
+
+def check_log(path: str | Path) -> None:
+    """Check that a log could be written; nothing is.
+
+    Raises:
+        BadConfig: it could not.
+    """
+    place = read_path(path)
+    if place.is_dir():
+        raise BadConfig(f"the log '{path}' cannot be written: it is a folder")
+    check_place(place.parent, what=f"the log '{path}'", otherwise="choose another file with --log")
 
 
 class LogFile:
@@ -22,7 +36,7 @@ class LogFile:
     """
 
     def __init__(self, path: str | Path) -> None:
-        place = Path(path).expanduser()
+        place = read_path(path)
         try:
             place.parent.mkdir(parents=True, exist_ok=True)
             self._file: TextIO = place.open("a", encoding="utf-8", buffering=1)

@@ -28,6 +28,7 @@ from ctbench.engine.job import (
 from ctbench.engine.launchers.events import CHECKPOINT_SECONDS
 from ctbench.engine.sweep import Choice, points, read_choice, read_settings
 from ctbench.errors import BadConfig
+from ctbench.machine.files import read_path
 
 if TYPE_CHECKING:
     from ctbench.engine.slurm.options import SlurmOptions
@@ -251,7 +252,7 @@ def _several(given: object, name: str) -> list[Any]:
         raise BadConfig(f"{name} is {given!r}; expected a name, a path, or several of them")
     found: list[Any] = []
     for item in items:
-        is_names = isinstance(item, str) and "," in item and not Path(item).expanduser().exists()
+        is_names = isinstance(item, str) and "," in item and not read_path(item).exists()
         found += [each.strip() for each in item.split(",") if each.strip()] if is_names else [item]
     if any(each == "" for each in found):
         raise BadConfig(f"{name} is {given!r}; a name is empty")

@@ -17,6 +17,7 @@ from ctbench.engine.job import PRECISIONS, read_numbers
 from ctbench.engine.node import digest
 from ctbench.engine.sweep import read_choice
 from ctbench.errors import BadConfig, did_you_mean
+from ctbench.machine.files import read_path
 from ctbench.plugins.find import find_plugins
 
 WHOLE_FILE: Final = ("name", "summary", "runs")
@@ -117,7 +118,7 @@ def read_study(given: str | Path) -> ReadStudy:
     Raises:
         BadConfig: the file cannot be read, or has a wrong key or value; the message names file and line.
     """
-    path = Path(given).expanduser()
+    path = read_path(given)
     if path.suffix != ".toml":
         known = [kind for kind in ("method", "stream") if str(given) in find_plugins(kind)]
         meant = f"did you mean --{known[0]} {given}? " if known else ""
@@ -155,10 +156,10 @@ def _placed(table: StudyFile, folder: Path) -> StudyFile:
     """Return a table whose paths start at a folder: files of methods and streams, and folders of models."""
 
     def is_path(text: str, suffix: str) -> bool:
-        return text.endswith(suffix) if suffix else text.startswith((".", "~")) or (folder / text).is_dir()
+        return text.endswith(suffix) if suffix else text.startswith((".", "~")) or read_path(folder / text).is_dir()
 
     def place(text: str, suffix: str = "") -> str:
-        return str(folder / Path(text).expanduser()) if is_path(text, suffix) else text
+        return str(folder / read_path(text)) if is_path(text, suffix) else text
 
     methods = [dataclasses.replace(each, place=place(each.place, ".py")) for each in table.methods]
     streams, models = (place(each, ".toml") for each in table.streams), (place(each) for each in table.models)

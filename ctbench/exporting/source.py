@@ -22,6 +22,7 @@ from ctbench.engine.store import Store, home
 from ctbench.errors import BadConfig, BadData, BadPlugin, CTBenchError, MissingResult, UnknownName
 from ctbench.exporting.bake import condition_of, is_conditional, refuse_prompt
 from ctbench.machine.device import isolated
+from ctbench.machine.files import read_path
 from ctbench.method import Method
 from ctbench.plans import BASE
 from ctbench.plugins.find import find_plugin, find_plugins, get_stream
@@ -274,8 +275,8 @@ def _read_context(context: str, stream: Stream, backbone: Backbone) -> Batch:
     """Return the tokens [1, T] of a domain's text, or of a file."""
     if context in stream.names:
         texts: Iterable[str] = read_texts(stream, stream.domain(context).text, domain=context)
-    elif Path(context).is_file():
-        texts = _lines(Path(context))
+    elif (path := read_path(context)).is_file():
+        texts = _lines(path)
     else:
         raise UnknownName("domain", context, stream.names, hint="or a file of text, which there is none of this name")
     ids: list[int] = []

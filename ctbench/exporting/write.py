@@ -19,7 +19,7 @@ from ctbench.exporting.bake import bake, condition_of, plain_model
 from ctbench.exporting.card import model_card
 from ctbench.exporting.source import Request, RowLM, cannot_be_exported, probe_of, read_row
 from ctbench.machine.device import isolated
-from ctbench.machine.files import whole_folder
+from ctbench.machine.files import read_path, whole_folder
 from ctbench.results.files import OTHER_FOLDER, check_place
 
 LOADERS: Final = {"mlm": "AutoModelForMaskedLM", "clm": "AutoModelForCausalLM"}
@@ -54,7 +54,7 @@ def export(request: Request, output: str | Path) -> Exported:
     Raises:
         CTBenchError: see `read_row`; or the LM cannot be held by a checkpoint, and why; or the folder is in use.
     """
-    folder = Path(output).expanduser()
+    folder = read_path(output)
     check_output_folder(folder)
     row = read_row(request)
     tokenizer, objective = row.backbone.tokenizer, row.backbone.objective

@@ -14,6 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from ctbench.errors import BadConfig
+
 SCRATCH: Final = ".partial"
 """Ending of everything that is not whole yet."""
 
@@ -77,6 +79,27 @@ def whole_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def read_path(given: str | Path) -> Path:
+    """Return a path that somebody wrote, with ~ read as a home folder; nothing needs to be there.
+
+    Raises:
+        BadConfig: nothing can be there: it is too long, holds a zero, or starts in the home of a user who does not exist.
+    """
+    try:
+        path = Path(given).expanduser()
+    except RuntimeError:
+        raise BadConfig(f"'{given}': there is no user whose home this starts in") from None
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        pass
+    except (OSError, ValueError) as error:
+        raise BadConfig(
+            f"'{given!s:.60}' cannot be a path: {error.strerror if isinstance(error, OSError) else error}"
+        ) from None
+    return path
 
 
 def scratch_beside(path: Path) -> Path:

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ctbench.errors import BadPlugin, UnknownName, first_line
+from ctbench.machine.files import read_path
 from ctbench.plugins.plugin import Plugin
 from ctbench.plugins.source import describe_method, method_class, parse_method
 
@@ -83,7 +84,7 @@ def find_plugin(kind: str, name: str) -> Plugin:
     """
     suffix = _SUFFIXES[kind]
     if name.endswith(suffix):
-        path = Path(name).expanduser().resolve()
+        path = read_path(name).resolve()
         if not path.is_file():
             raise BadPlugin(
                 f"no {kind} file '{name}'; a path to a {suffix} file or a name of `ctbench ls {kind}s` is wanted"

@@ -15,7 +15,7 @@ import ctbench
 from ctbench.data.settings import Language
 from ctbench.data.synthetic.language import domain_names, language_task, language_texts
 from ctbench.errors import BadConfig, unwritable
-from ctbench.machine.files import write_whole
+from ctbench.machine.files import read_path, write_whole
 from ctbench.plugins.find import find_plugins
 
 _EXAMPLE = Language(
@@ -50,7 +50,7 @@ def new_package(name: str, folder: Path) -> list[Path]:
     root = folder / f"ctbench-{name.replace('_', '-')}"
     package = f"ctbench_{name}"
     _check_module(package)
-    if root.exists():
+    if read_path(root).exists():
         raise BadConfig(f"'{root.name}' is there already; choose another name or remove it")
     return _write(
         {
@@ -70,7 +70,7 @@ def new_stream(name: str, folder: Path) -> list[Path]:
     """
     check_name(name)
     data = folder / f"{name}-data"
-    if data.exists():
+    if read_path(data).exists():
         raise BadConfig(f"'{data.name}' is there already; choose another name or remove it")
     return _write({folder / f"{name}.toml": _template("stream.toml").replace("NAME", name)} | _example_data(data))
 
@@ -144,7 +144,7 @@ def _template(name: str) -> str:
 def _write(contents: Mapping[Path, str]) -> list[Path]:
     """Write all files, or none if one of them is there already."""
     for path in contents:
-        if path.exists():
+        if read_path(path).exists():
             raise BadConfig(f"'{path.name}' is there already; choose another name or remove it")
     made: list[Path] = []
     try:

@@ -17,6 +17,7 @@ from ctbench.engine.store import Store
 from ctbench.engine.tensors import save_changed, save_tree
 from ctbench.errors import BadConfig
 from ctbench.exporting.write import ABOUT
+from ctbench.machine.files import read_path
 from ctbench.plans import BASE
 from ctbench.results.schema import Result
 from ctbench.training.log import TrainingRecord
@@ -32,7 +33,7 @@ def find_given(folder: str | Path, result: Result) -> dict[int, Path]:
     Raises:
         BadConfig: there is none, or a context was baked into one.
     """
-    place = Path(folder).expanduser()
+    place = read_path(folder)
     if not place.is_dir():
         raise BadConfig(f"no folder '{folder}'; --given takes one that `ctbench export` wrote, or a folder of them")
     found = {}

@@ -15,6 +15,7 @@ from fake_results import write_fakes
 from small_streams import write_stream
 
 from ctbench.cli import main
+from ctbench.errors import UnknownName
 
 TEXTS = "\n".join(json.dumps({"text": f"word{i % 7} word{i % 5} word{i % 3}"}) for i in range(300))
 EXAMPLES = "\n".join(json.dumps({"text": f"word{i}", "label": "ab"[i % 2]}) for i in range(8))
@@ -120,6 +121,49 @@ def test_a_process_refuses_as_a_call_does(tmp_path, refused):
 )
 def test_wrong_call_is_one_line(args, words, tmp_path, refused):
     assert words in refused(*args, cwd=tmp_path)
+
+
+@pytest.mark.parametrize("path", ["x" * 300, "a/" * 3000 + "b", "~no-such-user/x"])
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["plan", "--method", "@.py", "--stream", "domain"],
+        ["plan", "--method", "naive", "--stream", "@.toml"],
+        ["plan", "--method", "naive", "--stream", "domain", "--model", "@"],
+        ["plan", "--method", "naive", "--stream", "domain", "--results", "@"],
+        ["plan", "--method", "naive", "--stream", "domain", "--log", "@"],
+        ["plan", "@.toml"],
+        ["show", "@"],
+        ["compare", "--results", "@"],
+        ["report", "-o", "@.html"],
+        ["plot", "-o", "@.png"],
+        ["export", "@", "-o", "out"],
+        ["verify", "@"],
+        ["check", "domain", "--model", "@"],
+        ["prepare", "topics", "@"],
+        ["bench", "-o", "@"],
+    ],
+    ids=" ".join,
+)
+def test_a_path_that_can_lead_nowhere_is_one_line(args, path, tmp_path, refused):
+    assert refused(*(word.replace("@", path) for word in args), cwd=tmp_path)
+
+
+@pytest.mark.parametrize("command", ["plan", "run"])
+@pytest.mark.parametrize("log", ["folder", "file/below"])
+def test_a_log_that_cannot_be_written_is_one_line(command, log, tmp_path, refused):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("x")
+    args = [command, "--method", "naive", "--stream", "domain", "--log", log]
+    assert f"the log '{log}' cannot be written" in refused(*args, cwd=tmp_path)
+
+
+def test_a_name_with_a_line_break_is_one_line(tmp_path, refused):
+    assert "no method 'a b'" in refused("plan", "--method", "a\nb", "--stream", "domain", cwd=tmp_path)
+    with pytest.raises(UnknownName) as error:
+        raise UnknownName("method", "a\nb\x1b[31m", ["naive"])
+    assert "\n" not in str(error.value)
+    assert "\x1b" not in str(error.value)
 
 
 @pytest.mark.parametrize(

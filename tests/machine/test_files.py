@@ -6,8 +6,9 @@ import sys
 
 import pytest
 
+from ctbench.errors import BadConfig
 from ctbench.machine import files
-from ctbench.machine.files import is_scratch, whole_folder, write_whole
+from ctbench.machine.files import is_scratch, read_path, whole_folder, write_whole
 
 KILLED = """
 import os, sys
@@ -16,6 +17,28 @@ from ctbench.machine import files
 os.fsync = lambda handle: os.kill(os.getpid(), 9)
 files.write_whole(Path(sys.argv[1]), "new")
 """
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("x" * 5000, "cannot be a path: File name too long"),
+        ("a/" * 5000, "cannot be a path: File name too long"),
+        ("a\0b", "cannot be a path: .*null byte"),
+        ("~no-such-user/x", "there is no user whose home this starts in"),
+    ],
+)
+def test_a_path_that_can_lead_nowhere_is_refused(given, words):
+    with pytest.raises(BadConfig, match=words):
+        read_path(given)
+
+
+@pytest.mark.parametrize("given", ["", ".", "no/such/place", "file/below", "line\nbreak", "\u202e", "~"])
+def test_any_other_path_is_taken_whether_anything_is_there_or_not(given, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "file").write_text("x")
+    assert read_path(given) == (tmp_path if given == "~" else type(tmp_path)(given))
 
 
 def test_a_file_is_replaced_or_kept(tmp_path):
