@@ -102,7 +102,7 @@ def read_config(folder: Path, name: str) -> Any:
 
     try:
         return AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # of the library, and of many kinds where a value is not what its family wants
         reason = first_line(error)
         raise BadConfig(f"the configuration of model '{name}' cannot be used: {reason}") from None
 

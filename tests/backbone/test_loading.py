@@ -143,6 +143,17 @@ def test_pickled_weights_are_not_read(checkpoint, tmp_path):
         load_backbone(str(tmp_path / "old"))
 
 
+@pytest.mark.parametrize(
+    "changed", [{"model_type": "t5"}, {"hidden_size": "wide"}, {"num_hidden_layers": None}, {"hidden_act": "no"}]
+)
+def test_configuration_that_its_family_cannot_use_is_one_line(checkpoint, tmp_path, changed):
+    shutil.copytree(checkpoint("bert"), tmp_path / "own")
+    file = tmp_path / "own" / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changed))
+    with pytest.raises((BadConfig, BadData), match=r"model '.*own'"):
+        load_backbone(str(tmp_path / "own"))
+
+
 def test_broken_files_are_one_line(checkpoint, tmp_path):
     for name, match in (("model.safetensors", "weights"), ("tokenizer.json", "tokenizer"), ("config.json", "config")):
         folder = tmp_path / name
