@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Final, dataclass_tra
 from pydantic import AfterValidator, Field, Strict, TypeAdapter, ValidationError
 
 from ctbench.data.settings import Flag, Whole
-from ctbench.errors import BadConfig, BadPlugin, UnknownName
+from ctbench.errors import BadConfig, BadPlugin, UnknownName, first_line
 from ctbench.plans import Plan, sequential
 
 if TYPE_CHECKING:
@@ -177,6 +177,7 @@ def configure(cls: type[Method], name: str, settings: Mapping[str, Any]) -> Meth
     Raises:
         UnknownName: a setting that the method does not have.
         BadConfig: a value of the wrong type or out of its range.
+        BadPlugin: limits or choices that do not fit the type of their hyper-parameter.
     """
     fields = {field.name: field for field in _fields(cls)}
     for key in settings:
@@ -198,6 +199,10 @@ def _checked(method: str, field: dataclasses.Field[Any], value: Any) -> Any:
     except ValidationError:
         wanted = _allowed(field)
         raise BadConfig(f"method.{field.name} of {method}: must be {wanted}, found {value!r}") from None
+    except (TypeError, ValueError) as error:  # a limit that a number cannot be compared with, or choices that cannot be told apart
+        raise BadPlugin(
+            f"method.{field.name} of {method}: low, high or choices do not fit its type ({first_line(error)})"
+        ) from None
 
 
 @cache

@@ -50,6 +50,15 @@ def test_a_method_that_is_made_directly_is_checked_alike():
     assert type(Sample(share=1).share) is float
 
 
+@pytest.mark.parametrize("limits", [{"low": "x"}, {"high": object()}, {"choices": ([1], [2])}])
+def test_limits_that_do_not_fit_the_type_are_refused(limits):
+    class Odd(Method):
+        count: int = hyper(1, **limits)
+
+    with pytest.raises(BadPlugin, match=r"method\.count of odd: low, high or choices do not fit its type"):
+        configure(Odd, "odd", {})
+
+
 def test_unknown_setting_gets_a_suggestion():
     with pytest.raises(UnknownName, match="did you mean 'share'"):
         configure(Sample, "sample", {"shar": 1})
