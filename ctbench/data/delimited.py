@@ -107,6 +107,11 @@ class _Rows:
                 yield span[0][0], row
         except csv.Error as error:
             number = self._span[0][0] if self._span else reader.line_num
+            if "new-line character" in str(error):
+                raise BadData(
+                    f"{self._file.shown}:{number}: a carriage return stands in the middle of a line; save the file with line "
+                    "feeds as line ends, or put the field in quotes"
+                ) from None
             raise BadData(
                 f"{self._file.shown}:{number}: broken {self._name}: {_reason(error)}{self.advice(0)}"
             ) from None

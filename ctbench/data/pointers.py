@@ -25,7 +25,7 @@ def pointer_store(path: Path) -> str:
     """
     if path.stat().st_size > _MAX_BYTES:
         return ""
-    content = path.read_bytes()
+    content = path.read_bytes().removeprefix(b"\xef\xbb\xbf")
     found = next((store for mark, store in _STORES.items() if content.startswith(mark)), "")
     return found or ("git, which stored a link as text," if _names_a_file(content, path.parent) else "")
 

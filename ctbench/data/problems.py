@@ -60,5 +60,10 @@ def task_problems(tasks: Sequence[TaskInspection]) -> Iterator[str]:
             yield f"task of {task.domain}: no test example of {', '.join(unseen)}"
         if never := [label.name for label in task.labels if label.train == 0]:
             yield f"task of {task.domain}: no training example of {', '.join(never)}"
+        if all(len(label.name) > 1 and label.name[0] == label.name[-1] == '"' for label in task.labels) and task.labels:
+            yield (
+                f"task of {task.domain}: every label stands in quotes, such as {task.labels[0].name}; if that is how the file "
+                "writes fields, set dialect.quoting to 'double'"
+            )
         if few := [f"{label.name} ({label.train})" for label in task.labels if 0 < label.train < _FEW_EXAMPLES]:
             yield f"task of {task.domain}: fewer than {_FEW_EXAMPLES} training examples of {', '.join(few)}"

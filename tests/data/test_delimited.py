@@ -75,7 +75,11 @@ def test_delimiter_and_header_are_those_of_the_dialect(tmp_path):
         ("a.jsonl", '{"text": "x", "label": "y", "label": "z"}\n', "a.jsonl:1: key 'label' is there twice"),
         ("a.csv", "text,label\nx,y\nz\n", "a.csv:3: 1 columns, the header has 2"),
         ("a.tsv", "text\tlabel\nx\ty\tz\n", "a.tsv:2: 3 columns, the header has 2; .* set dialect.quoting to 'double'"),
-        ("a.csv", "text,label\rx,y\r", "a.csv:1: broken CSV: new-line character seen in unquoted field"),
+        (
+            "a.csv",
+            "text,label\rx,y\r",
+            "a.csv:1: a carriage return stands in the middle of a line; save the file with line",
+        ),
     ],
 )
 def test_malformed_table_is_refused_with_its_line(tmp_path, name, content, words):

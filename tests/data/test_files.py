@@ -126,6 +126,7 @@ def test_pipes_and_links_to_nothing_are_refused_without_waiting(look, tmp_path):
     ("content", "store"),
     [
         ("version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 1\n", "Git LFS"),
+        ("\ufeffversion https://git-lfs.github.com/spec/v1\r\noid sha256:00\r\nsize 1\r\n", "Git LFS"),
         ("# xet version 0\nfilesize = 1\nhash = 'x'\n", "Git Xet"),
         ("/annex/objects/SHA256E-s1--00.txt\n", "git-annex"),
         ("version two of this text\n", None),

@@ -191,3 +191,13 @@ def test_a_missing_openpyxl_is_one_line_with_the_command(tmp_path, monkeypatch):
     (tmp_path / "a.xlsx").write_bytes(b"x")
     with pytest.raises(BadData, match=r"pip install 'ctbench\[xlsx\]'"):
         examples(stream_of(tmp_path, 'train = "a.xlsx", test = "a.xlsx"'))
+
+
+@pytest.mark.parametrize("quoting", ["auto", "double"])
+def test_tsv_whose_labels_all_stand_in_quotes_is_named_unless_they_are_read_as_quotes(tmp_path, quoting):
+    rows = [f'"text {number}"\t"{"xy"[number % 2]}"' for number in range(40)]
+    (tmp_path / "a.tsv").write_text("\n".join(['"text"\t"label"' if quoting == "double" else "text\tlabel", *rows]))
+    stream = stream_of(tmp_path, f'train = "a.tsv", dialect = {{ quoting = "{quoting}" }}')
+    found = [problem for problem in inspect_stream(stream).problems if "stands in quotes" in problem]
+    assert len(found) == (quoting == "auto")
+    assert all("set dialect.quoting to 'double'" in problem for problem in found)
