@@ -24,13 +24,16 @@ with claimed(Path(sys.argv[1])):
 """
 
 KILL_AT_EVERY_CALL = """
-import os, signal, sys, time
+import os, resource, signal, sys, time
 from pathlib import Path
 from ctbench.machine.claims import claimed, read_owner
 CHANGES = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir")
 path = Path(sys.argv[1])
 
 def kill_at(call):
+    if call == 0:  # at the first byte that is written
+        signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, resource.RLIM_INFINITY))
     seen = []
     def hear(event, args):
         if event in CHANGES and str(path.parent) in str(args[0]):
@@ -42,7 +45,7 @@ def kill_at(call):
         pass
     os._exit(0)
 
-for call in range(1, 30):
+for call in range(30):
     child = os.fork()
     if child == 0:
         kill_at(call)
