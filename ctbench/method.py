@@ -199,7 +199,7 @@ def _checked(method: str, field: dataclasses.Field[Any], value: Any) -> Any:
     except ValidationError:
         wanted = _allowed(field)
         raise BadConfig(f"method.{field.name} of {method}: must be {wanted}, found {value!r}") from None
-    except (TypeError, ValueError) as error:  # a limit that a number cannot be compared with, or choices that cannot be told apart
+    except (TypeError, ValueError) as error:  # limits that no number compares with, choices that cannot be told apart
         raise BadPlugin(
             f"method.{field.name} of {method}: low, high or choices do not fit its type ({first_line(error)})"
         ) from None
