@@ -9,6 +9,7 @@ from typing import Any
 from ctbench.results.schema import Result
 
 UNREGISTERED_MARK = "†"
+UNREGISTERED = f"{UNREGISTERED_MARK} not a registered method, loaded from a file"
 
 
 def labels_of(results: Sequence[Result]) -> list[str]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from ctbench.reporting import numbers
 from ctbench.reporting.columns import PARTIAL_MARK, Column, leaderboard_columns
+from ctbench.reporting.labels import UNREGISTERED, UNREGISTERED_MARK
 from ctbench.reporting.leaderboard import Board, Contrast
 from ctbench.reporting.tables import Table, text_rows
 
@@ -130,6 +131,9 @@ def _contrast_notes(board: Board) -> Iterator[str]:
     if len(corrected) < len(board.contrasts):
         yield "planned: one comparison declared beforehand, tested without correction"
     yield from sorted({_unreachable(board, contrast, len(corrected)) for contrast in board.contrasts} - {""})
+    named = {label for contrast in board.contrasts for label in (contrast.first, contrast.second)}
+    if any(label.endswith(UNREGISTERED_MARK) for label in named):
+        yield UNREGISTERED
 
 
 def _unreachable(board: Board, contrast: Contrast, factor: int) -> str:
