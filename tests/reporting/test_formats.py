@@ -15,7 +15,7 @@ import pytest
 from fake_results import fake_record, fake_result
 
 from ctbench import compare
-from ctbench.errors import BadConfig, UnknownName
+from ctbench.errors import BadConfig
 from ctbench.reporting.compare import FORMATS
 from ctbench.reporting.latex import PACKAGES, latex, latex_text
 from ctbench.reporting.page.html import render_report
@@ -139,7 +139,7 @@ def test_a_comparison_is_saved_in_the_form_of_its_ending(name: str, begin: str, 
     found = compare([fake_result(method, seed=seed) for method in ("naive", "replay") for seed in range(3)])
     assert found.save(tmp_path / "new" / name).read_text("utf-8").startswith(begin)
     assert found.save(tmp_path / "y.data", "csv").read_text("utf-8").startswith("stream,")
-    with pytest.raises(UnknownName, match=r"known: \.csv, \.json, \.md, \.tex, \.txt"):
+    with pytest.raises(BadConfig, match=r"must end in \.txt, \.md, \.tex, \.csv, \.json"):
         found.save(tmp_path / "x.docx")
     (tmp_path / "folder.md").mkdir()
     with pytest.raises(BadConfig, match="is a folder"):
