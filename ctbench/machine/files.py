@@ -63,6 +63,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     scratch.mkdir(parents=True)
     try:
         yield scratch
+        _share(scratch)
         flush_tree(scratch)
         old = scratch_beside(path)
         with contextlib.suppress(FileNotFoundError):
@@ -77,6 +78,16 @@ def whole_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def _share(folder: Path) -> None:
+    """Let whoever may read a folder read its files: safetensors writes files that only their owner can read."""
+    readers = folder.stat().st_mode & 0o444
+    for place, _, names in os.walk(folder):
+        for name in names:
+            path = Path(place) / name
+            if not path.is_symlink():
+                path.chmod(path.stat().st_mode | readers)
 
 
 def scratch_beside(path: Path) -> Path:
