@@ -266,7 +266,8 @@ def _choose(results: Results, *, run: Sequence[str], choice: Choice, strict: boo
     groups, hidden = group_results(loaded.results, choice)
     _notify([*(f"skipped {line}" for line in loaded.skipped), *hidden])
     found = choose_group(groups, choice.methods)
-    others = [group for group in groups if group.why and group.results[0].stream.name == found[0].stream.name]
+    drawn, name = {id(result) for result in found}, found[0].stream.name
+    others = [group for group in groups if group.results[0].stream.name == name and id(group.results[0]) not in drawn]
     _notify([f"not drawn: {group.title}" for group in others])
     return found
 

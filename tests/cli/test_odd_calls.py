@@ -158,6 +158,7 @@ def test_a_plot_of_runs_with_other_budgets_wants_all(place, capsys):
     assert "there is no comparable result to draw; --all draws others" in capsys.readouterr().err
     assert not Path("x.png").exists()
     assert main(["plot", "-o", "x.png", "--all"]) == 0
+    assert capsys.readouterr().err == ""
     assert Path("x.png").exists()
     write_fakes(place / "results", methods=("naive",), seeds=1, changed={"pretrain.tokens": 2}, protocol="2" * 16)
     capsys.readouterr()
