@@ -117,6 +117,8 @@ def contrast_table(board: Board) -> Table:
         left=("metric",),
         notes=(*_contrast_notes(board), *(() if rows else board.notes[:1])),
         name=f"{board.group.results[0].stream.name}-differences",
+        optional=("won/tied/lost",),
+        elsewhere="write a file (--output)",
     )
 
 

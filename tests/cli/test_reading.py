@@ -409,3 +409,27 @@ def read(master: int) -> bytes:
         return os.read(master, 65536)
     except OSError:  # the other end was closed
         return b""
+
+
+def test_names_in_lists_begin_where_their_heading_does_and_a_duel_is_one_block(call: Call, filled: Path) -> None:
+    from ctbench import compare, ls
+    from ctbench.reporting.tables import plain_text
+
+    table = ls("runs", results=filled).table()
+    columns = plain_text(table).splitlines()[0]
+    for row, line in zip(table.rows, plain_text(table).splitlines()[2:], strict=True):
+        assert line.index(row[3].text) == columns.index("method")
+    (duel,) = compare(filled, against="naive", metric="anytime").tables()
+    narrow = plain_text(duel, width=80)
+    assert narrow.count("compared with") == 1
+    assert "no room for won/tied/lost: widen the terminal, or write a file (--output)" in " ".join(narrow.split())
+
+
+def test_settings_that_were_changed_are_one_line(call: Call, filled: Path) -> None:
+    changed = {"base.lr": 1.0, "pretrain.lr": 1.0, "pretrain.tokens": 5}
+    write_result(fake_result("naive", changed=changed, protocol="1" * 16), filled)
+    words = "base.lr, pretrain.lr and pretrain.tokens were set"
+    assert f"1 run hidden (not comparable: {words})" in call("compare")[2]
+    assert f"separate table: {words}" in call("compare --all")[1]
+    (path,) = (each for each in filled.rglob("*.json") if '"pretrain.tokens": 5' in each.read_text())
+    assert call(f"show {path}")[1].count("not on the leaderboard: ") == 1
