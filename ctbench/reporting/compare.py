@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ctbench.errors import BadConfig, MissingResult, UnknownName, unwritable
 from ctbench.machine.files import write_whole
 from ctbench.reporting.groups import Choice, Group, group_results
-from ctbench.reporting.latex import latex
+from ctbench.reporting.latex import PREAMBLE, latex
 from ctbench.reporting.leaderboard import Board, find_entry, make_board
 from ctbench.reporting.records import board_record
 from ctbench.reporting.scores import COSTS, Question
@@ -122,7 +122,7 @@ class Comparison:
         draw = drawers[form]
         tables = self.tables(on_paper=form != "table")
         tables += [explanation(self.question)] if explain else []
-        return "\n".join(draw(table) for table in tables)
+        return "\n".join([*([PREAMBLE] if form == "latex" else []), *map(draw, tables)])
 
     def save(self, path: str | Path, form: str | None = None, *, explain: bool = False, resize: bool = False) -> Path:
         """Write the comparison to a file, atomically.
