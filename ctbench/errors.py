@@ -90,12 +90,13 @@ class UnknownName(CTBenchError):
         name: what was asked for.
         known: every name that would have worked.
         hint: where to find the list, for example "ctbench ls methods".
+        near: what else may have been meant, such as files; not listed.
     """
 
-    def __init__(self, kind: str, name: str, known: Iterable[str], *, hint: str = "") -> None:
+    def __init__(self, kind: str, name: str, known: Iterable[str], *, hint: str = "", near: Iterable[str] = ()) -> None:
         names = sorted(known)
-        where = f" ({hint})" if hint else ""
-        super().__init__(f"no {kind} '{name}'{did_you_mean(name, names)} known: {', '.join(names) or 'none'}{where}")
+        where, meant = f" ({hint})" if hint else "", did_you_mean(name, [*names, *near])
+        super().__init__(one_line(f"no {kind} '{name}'{meant} known: {', '.join(names) or 'none'}{where}"))
 
 
 class BadPlugin(CTBenchError):

@@ -231,7 +231,10 @@ def test_the_stream_of_the_guide_is_valid(tmp_path):
     block = blocks(DOCS / "guides" / "corpus.md", "toml")[0]
     tomllib.loads(block)
     (tmp_path / "mine.toml").write_text(block, encoding="utf-8")
-    assert get_stream(str(tmp_path / "mine.toml")).names == ("kitchen", "garden")
+    path = str(tmp_path / "mine.toml")
+    assert get_stream(path).names == ("kitchen", "garden")
+    tiny, checkpoint = (get_stream(path, recipe=name).recipe for name in ("default", "checkpoint"))
+    assert max(checkpoint.pretrain.lr, checkpoint.finetune.lr) <= 5e-5 < min(tiny.pretrain.lr, tiny.finetune.lr)
 
 
 def missing_paths(text):

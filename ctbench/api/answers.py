@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 Row = Mapping[str, Any]
 WRAPPED = ("summary", "help", "traits", "default", "changed", "objective", "finds")
 """Columns of lists that hold texts."""
+UNWRAPPED = ("date", "stream", "method", "backbone", "paper")
+"""Columns of lists that hold names, which are short."""
 
 HOLDS = {True: "holds", False: "broken", None: "not judged"}
 
@@ -52,7 +54,7 @@ class Listing(Sequence[Row]):
 
         columns = tuple(str(key) for key in self.rows[0]) if self.rows else ()
         rows = tuple(tuple(Cell(text=one_line(value)) for value in row.values()) for row in self.rows)
-        left = tuple(key for key in columns if key in WRAPPED)
+        left = tuple(key for key in columns if key in WRAPPED + UNWRAPPED)
         return Table(title="", columns=columns, rows=rows, left=left)
 
     def __str__(self) -> str:

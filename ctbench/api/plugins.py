@@ -54,6 +54,8 @@ def ls(what: str, name: str | None = None, *, results: str | Path | None = None)
         ['arxiv-years', 'dapset', 'dapset-mini']
     """
     folder = default_results() if results is None else Path(results)
+    if what == "runs" and results is not None and not folder.is_dir():
+        raise MissingResult(f"no folder '{folder}'; name one with results (--results)")
     listers: dict[str, Callable[[], Listing]] = {
         "methods": lambda: Listing(what=what, rows=_methods()) if name is None else _hyper_parameters(name),
         "streams": lambda: Listing(what=what, rows=_streams()),
@@ -189,7 +191,10 @@ def prepare(stream: str | Path, folder: str | Path | None = None) -> Preparation
     from ctbench.plugins.find import get_stream
 
     found = get_stream(str(stream))
-    obtain = found.obtain.strip() or f"stream {found.name} says nothing about where its data comes from"
+    nothing = (
+        "needs no data: ctbench makes its text" if found.language else "says nothing about where its data comes from"
+    )
+    obtain = found.obtain.strip() or f"stream {found.name} {nothing}"
     prepared = None if folder is None else prepare_stream(found, read_path(folder))
     return Preparation(stream=found.name, obtain=obtain, prepared=prepared)
 

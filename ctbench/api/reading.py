@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from ctbench.reporting.compare import Comparison
+    from ctbench.reporting.groups import Choice
     from ctbench.results.schema import Result
 
 Results = str | Path | Sequence["Result"]
@@ -103,6 +104,7 @@ def plot(
     cost: str = "forward_tokens",
     on: str = "score",
     output: str | Path | None = None,
+    all: bool = False,
     strict: bool = False,
 ) -> Figure:
     """Draw the results of one stream; several runs of a method are averaged.
@@ -120,6 +122,7 @@ def plot(
             added_parameters or stored_bytes.
         on: Matrix to draw: score, or loss (held-out LM loss).
         output: File to write: .png, .svg or .pdf.
+        all: Draw runs that are not comparable too; they must share one protocol.
         strict: Refuse result files that cannot be used.
 
     Returns:
@@ -139,7 +142,10 @@ def plot(
 
     if output is not None:
         check_suffix(Path(output))
-    drawn = _choose(_or_default(results), run=names(run), stream=stream, method=names(method), strict=strict)
+    from ctbench.reporting.groups import Choice
+
+    choice = Choice(streams=names(stream or ()), methods=names(method), everything=all)
+    drawn = _choose(_or_default(results), run=names(run), choice=choice, strict=strict)
     figure = make_figure(drawn, kind=kind, metric=metric, cost=cost, on=on)
     of = "-loss" if on == "loss" and kind not in ("loss", "training") else ""
     figure.set_label(f"{drawn[0].stream.name}-{kind}{of}")
@@ -178,9 +184,11 @@ def report(
     Raises:
         CTBenchError: as for `compare`, or a file that cannot be written.
     """
-    from ctbench.reporting.page.html import write_report
+    from ctbench.reporting.page.html import SUFFIXES, write_report
     from ctbench.results.files import check_output
 
+    if not Path(output).is_dir() and Path(output).suffix.lower() not in SUFFIXES:
+        raise BadConfig(f"report '{output}': the name must end in {' or '.join(SUFFIXES)}")
     check_output(output)
     comparison = compare(results, stream=stream, method=method, metric=metric, partial=partial, all=all, strict=strict)
     _notify([*(f"skipped {line}" for line in comparison.skipped), *comparison.hidden])
@@ -234,30 +242,32 @@ def _or_default(results: Results | None) -> Results:
     return default_results() if results is None else results
 
 
-def _choose(
-    results: Results, *, run: Sequence[str], stream: str | None, method: Sequence[str], strict: bool
-) -> Sequence[Result]:
+def _choose(results: Results, *, run: Sequence[str], choice: Choice, strict: bool) -> Sequence[Result]:
     """Return the results to draw: those that are named, those given, or those of one table."""
-    from ctbench.reporting.groups import Choice, group_results
+    from ctbench.reporting.groups import group_results
     from ctbench.reporting.plots.figure import choose_group
+    from ctbench.results.failures import no_results_line
     from ctbench.results.files import Loaded, read_results
 
     if run:
-        if stream or method:
-            raise BadConfig("runs are named, or chosen by --stream and --method: give one or the other")
+        if choice.streams or choice.methods or choice.everything:
+            raise BadConfig("runs are named, or chosen by --stream, --method and --all: give one or the other")
         return show(run, results=results if isinstance(results, str | Path) else None)
-    if not isinstance(results, str | Path) and not (stream or method):
+    if not isinstance(results, str | Path) and not (choice.streams or choice.methods):
         if not results:
             raise MissingResult("there is no result to draw")
         return results
     if isinstance(results, str | Path):
         loaded = read_results(results, strict=strict)
+        if not loaded.results:
+            raise MissingResult(no_results_line(str(results), loaded.skipped))
     else:
         loaded = Loaded(results=tuple(results), skipped=())
-    groups, hidden = group_results(loaded.results, Choice(streams=names(stream or ()), methods=tuple(method)))
+    groups, hidden = group_results(loaded.results, choice)
     _notify([*(f"skipped {line}" for line in loaded.skipped), *hidden])
-    found = choose_group(groups, method)
-    others = [group for group in groups if group.why and group.results[0].stream.name == found[0].stream.name]
+    found = choose_group(groups, choice.methods)
+    drawn, name = {id(result) for result in found}, found[0].stream.name
+    others = [group for group in groups if group.results[0].stream.name == name and id(group.results[0]) not in drawn]
     _notify([f"not drawn: {group.title}" for group in others])
     return found
 

@@ -6,6 +6,7 @@ import contextlib
 import importlib
 import io
 import os
+import re
 import signal
 import sys
 import warnings
@@ -146,7 +147,7 @@ def _main(given: list[str]) -> int:
     except (CTBenchError, TyperException) as error:
         if debug:
             raise
-        message = str(error) if isinstance(error, CTBenchError) else error.format_message()
+        message = str(error) if isinstance(error, CTBenchError) else _usage(error)
         has_lines = isinstance(error, RunFailed | Refused)
         return _fail(message if has_lines else one_line(message), code=1 if isinstance(error, RunFailed) else 2)
     except OSError as error:
@@ -155,6 +156,17 @@ def _main(given: list[str]) -> int:
         _close_output()
         place = f"'{error.filename}'" if error.filename else "standard output"
         return _fail(one_line(f"{place}: {error.strerror or error}"), code=1)
+
+
+def _usage(error: TyperException) -> str:
+    """Return what typer says about a wrong call in our words, and where to read more."""
+    message = error.format_message().removesuffix(".")
+    for kind, wanted in (("integer", "a whole number"), ("number", "a number")):
+        message = re.sub(
+            rf"Invalid value for (.*): Input should be a valid {kind}.*", rf"\1: expected {wanted}", message
+        )
+    context = getattr(error, "ctx", None)  # of typer's exceptions some have one
+    return f"{message} ({context.command_path} --help)" if context is not None else message
 
 
 @contextlib.contextmanager

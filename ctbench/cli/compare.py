@@ -11,7 +11,7 @@ import typer
 import ctbench
 from ctbench.cli.answer import print_answer
 from ctbench.cli.options import JsonOption, takes_options_of, to_path
-from ctbench.errors import UnknownName
+from ctbench.errors import BadConfig, UnknownName
 
 Explain = Annotated[bool, typer.Option("--explain", help="Print the definitions below the tables.")]
 Format = Annotated[str, typer.Option("--format", help="Format: table, markdown, latex, csv or json.")]
@@ -34,12 +34,15 @@ def command(
     **given: Any,
 ) -> None:
     """Compare results."""
-    from ctbench.reporting.compare import FORMATS, explanation
+    from ctbench.reporting.compare import FORMATS, SUFFIXES, explanation
     from ctbench.reporting.console import print_tables
 
     form = "json" if as_json else format_
     if form and form not in FORMATS:
         raise UnknownName("format", form, FORMATS)
+    written = form or ("table" if output is None else SUFFIXES.get(output.suffix.lower(), ""))
+    if resize and written not in ("", "latex"):
+        raise BadConfig(f"--resize is for LaTeX, and the format is {written}; leave it out, or give --format latex")
     comparison = ctbench.compare(**given)
     for line in (*(f"skipped {line}" for line in comparison.skipped), *comparison.hidden):
         print(line, file=sys.stderr)

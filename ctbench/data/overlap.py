@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+from ctbench.data.sources import read_texts
+
+if TYPE_CHECKING:
+    from ctbench.data.schema import Stream
 
 MAX_KEPT: Final = 500_000
 """Documents that are remembered at most; of more, a share chosen by their content."""
@@ -50,6 +55,20 @@ class Documents:
 
     def __contains__(self, number: int) -> bool:
         return number in self._kept
+
+
+def inside_general(stream: Stream) -> Iterator[tuple[str, float]]:
+    """Yield every domain and the share of its documents, in [0, 1], that are in the stream's general text too.
+
+    The domains of the synthetic language are drawn apart from its general text and left out.
+    """
+    if stream.general is None or stream.language is not None:
+        return
+    known = Documents()
+    for _ in known.remember(read_texts(stream, stream.general, domain=None)):
+        pass
+    for domain in stream.domains:
+        yield domain.name, known.share_of(read_texts(stream, domain.text, domain=domain.name))
 
 
 class Share:

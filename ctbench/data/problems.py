@@ -27,14 +27,19 @@ def text_problems(texts: Sequence[TextInspection]) -> Iterator[str]:
     for text in texts:
         yield from _lost(text.skipped, show_source(text))
         yield from text.folded
-        if text.in_general >= _INSIDE:
-            yield (
-                f"{100 * text.in_general:.0f} % of the documents of {show_source(text)} are in the general text too, so the "
-                "base and row 0 know them: leave them out of [general]"
-            )
+        yield from overlap_problem(text.in_general, show_source(text))
         for owner, count in text.leaked.items():
             first = next((f": '{shown}'" for name, shown in text.leaks if name == owner), "")
             yield f"{count} test texts of {owner} are inside {show_source(text)}{first}"
+
+
+def overlap_problem(share: float, whose: str) -> Iterator[str]:
+    """Say that so large a share of a text's documents, in [0, 1], is in the general text too."""
+    if share >= _INSIDE:
+        yield (
+            f"{100 * share:.0f} % of the documents of {whose} are in the general text too, so the base and row 0 know them: "
+            "leave them out of [general]"
+        )
 
 
 def _lost(skipped: Sequence[Skipped], whose: str) -> Iterator[str]:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from ctbench.data.overlap import inside_general
+from ctbench.data.problems import overlap_problem
 from ctbench.data.split import CorpusSize
 from ctbench.engine.estimate import Estimator, costs, estimate, work_of
 from ctbench.engine.graph import preflight, read_runs
@@ -143,7 +145,7 @@ def forecast(jobs: Sequence[Job], *, gpus: int | None = None) -> Forecast:
         workers=count,
         seconds=seconds,
         unknown=tuple(unknown.values()),
-        notes=_notes(inputs, examined),
+        notes=(*_notes(inputs, examined), *_overlaps(inputs, todo)),
         grid=grid,
     )
 
@@ -156,6 +158,16 @@ def _notes(inputs: Sequence[Inputs], examined: Sequence[tuple[Inputs, tuple[Corp
     lines += [(each.stream.name, line) for each in inputs for line in rate_remarks(each.stream, each.model)]
     is_one = len({each.stream.name for each in inputs}) == 1
     return tuple(dict.fromkeys(line if is_one else f"{name}: {line}" for name, line in lines))
+
+
+def _overlaps(inputs: Sequence[Inputs], todo: Sequence[Node]) -> Iterator[str]:
+    """Say which domains a base that is to be trained on general text would know beforehand."""
+    keys, seen = {node.key for node in todo}, set()
+    for each in inputs:
+        if each.base is not None and each.base.key in keys and each.base.key not in seen:
+            seen.add(each.base.key)
+            for domain, share in inside_general(each.stream):
+                yield from overlap_problem(share, f"domain {domain} of {each.stream.name}")
 
 
 def _texts(row: Mapping[str, Any]) -> tuple[str, ...]:

@@ -18,7 +18,7 @@ from ctbench.engine.node import digest
 from ctbench.engine.sweep import read_choice
 from ctbench.errors import BadConfig, did_you_mean
 from ctbench.machine.files import read_path
-from ctbench.plugins.find import find_plugins
+from ctbench.plugins.find import files_near, find_plugins
 
 WHOLE_FILE: Final = ("name", "summary", "runs")
 """Keys that belong to the file and not to a table of runs."""
@@ -125,6 +125,9 @@ def read_study(given: str | Path) -> ReadStudy:
         raise BadConfig(
             f"'{given}' is no study; {meant}expected the path of a .toml file (ctbench new study NAME writes one)"
         )
+    meant = "" if path.exists() else did_you_mean(str(given), files_near(str(given), path.suffix))
+    if meant.endswith("?"):
+        raise BadConfig(f"{path.name}: cannot be read: No such file or directory{meant}")
     tree, origin = read_toml(path, shown=path.name)
     for key, header in (("domains", "[[domains]]"), ("pretrain", "[pretrain]")):
         if key in tree:

@@ -56,6 +56,7 @@ class Workload:
         self._finished: set[str] = set()
         self._measured: dict[str, tuple[float, float]] = {}
         self._left: tuple[float, float | None] | None = None
+        self._share = 0.0
 
     def start(self, key: str) -> None:
         """A node is being computed from now on."""
@@ -95,7 +96,7 @@ class Workload:
         self._finished.add(key)
 
     def share(self) -> float:
-        """Return how much of the work is done, in [0, 1], by the guesses as they are corrected so far."""
+        """Return how much of the work is done, in [0, 1], by the guesses as they are corrected so far; it never falls."""
         factors = self._factors() or {}
         total = done = 0.0
         for key, group in self._groups.items():
@@ -103,7 +104,8 @@ class Workload:
             total += seconds
             running = self._running.get(key)
             done += seconds * (1.0 if key in self._finished else running.share if running is not None else 0.0)
-        return done / total if total else 1.0
+        self._share = max(self._share, done / total if total else 1.0)
+        return self._share
 
     def seconds_left(self) -> float | None:
         """Return about how long the rest takes; None if nothing is known yet."""

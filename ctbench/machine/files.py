@@ -65,6 +65,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
     scratch.mkdir(parents=True)
     try:
         yield scratch
+        _share(scratch)
         flush_tree(scratch)
         old = scratch_beside(path)
         with contextlib.suppress(FileNotFoundError):
@@ -100,6 +101,16 @@ def read_path(given: str | Path) -> Path:
             f"'{given!s:.60}' cannot be a path: {error.strerror if isinstance(error, OSError) else error}"
         ) from None
     return path
+
+
+def _share(folder: Path) -> None:
+    """Let whoever may read a folder read its files: safetensors writes files that only their owner can read."""
+    readers = folder.stat().st_mode & 0o444
+    for place, _, names in os.walk(folder):
+        for name in names:
+            path = Path(place) / name
+            if not path.is_symlink():
+                path.chmod(path.stat().st_mode | readers)
 
 
 def scratch_beside(path: Path) -> Path:

@@ -95,7 +95,8 @@ def _environment_of(name: str) -> dict[str, str]:
     """Return the environment variables that choose a device."""
     kind, colon, number = name.partition(":")
     if kind not in KINDS or (colon and (kind != "cuda" or not number.isdecimal())):
-        raise BadConfig(f"no device '{name}'{did_you_mean(name, KINDS)} known: cpu, cuda, cuda:NUMBER, mps")
+        meant = "; did you mean 'cuda'?" if kind.startswith("gpu") else did_you_mean(name, KINDS)
+        raise BadConfig(f"no device '{name}'{meant} known: cpu, cuda, cuda:NUMBER, mps")
     if kind == "mps" and sys.platform != "darwin":
         raise BadConfig("device mps is the GPU of a Mac, and this machine is none")
     if kind != "cuda":

@@ -19,7 +19,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ctbench.errors import BadPlugin, UnknownName, first_line
+from ctbench.errors import BadPlugin, UnknownName, did_you_mean, first_line
 from ctbench.machine.files import read_path
 from ctbench.plugins.plugin import Plugin
 from ctbench.plugins.source import describe_method, method_class, parse_method
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 GROUPS: Final = {"method": "ctbench.methods", "stream": "ctbench.benchmarks"}
 _SUFFIXES: Final = {"method": ".py", "stream": ".toml"}
+MOST_FILES: Final = 200
+"""Files of a folder that are looked at for the one that a misspelt path means."""
 
 
 @lru_cache(maxsize=1)
@@ -86,14 +88,24 @@ def find_plugin(kind: str, name: str) -> Plugin:
     if name.endswith(suffix):
         path = read_path(name).resolve()
         if not path.is_file():
+            meant = did_you_mean(name, files_near(name, suffix))
             raise BadPlugin(
-                f"no {kind} file '{name}'; a path to a {suffix} file or a name of `ctbench ls {kind}s` is wanted"
+                f"no {kind} file '{name}'{meant} a path to a {suffix} file or a name of `ctbench ls {kind}s` is wanted"
             )
         return Plugin(kind=kind, name=path.stem, path=path, module=None)
     plugins = find_plugins(kind)
     if name not in plugins:
-        raise UnknownName(kind, name, plugins, hint=f"ctbench ls {kind}s")
+        raise UnknownName(kind, name, plugins, hint=f"ctbench ls {kind}s", near=files_near(name, suffix))
     return plugins[name]
+
+
+def files_near(name: str, suffix: str) -> list[str]:
+    """Return the paths of files with an ending that lie where a path that was misspelt points to."""
+    folder = Path(name).expanduser().parent
+    try:
+        return [str(path) for path in sorted(folder.glob(f"*{suffix}"))[:MOST_FILES]]
+    except OSError:
+        return []
 
 
 def load_class(plugin: Plugin) -> type[Method]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ctbench.errors import BadConfig, MissingResult, UnknownName, unwritable
 from ctbench.machine.files import write_whole
 from ctbench.reporting.groups import Choice, Group, group_results
-from ctbench.reporting.latex import latex
+from ctbench.reporting.latex import PREAMBLE, latex
 from ctbench.reporting.leaderboard import Board, find_entry, make_board
 from ctbench.reporting.records import board_record
 from ctbench.reporting.scores import COSTS, Question
@@ -22,6 +22,7 @@ from ctbench.reporting.tables import Table, csv_text, markdown, plain_text, text
 from ctbench.reporting.transfer import Transfer, transfer_record, transfer_rows, transfer_table, transfers
 from ctbench.reporting.views import contrast_table, leaderboard_parts, leaderboard_table
 from ctbench.results.checks import MEANINGS
+from ctbench.results.failures import no_results_line
 from ctbench.results.files import OTHER_FILE, Loaded, check_output, read_results
 from ctbench.results.schema import Result
 
@@ -121,7 +122,7 @@ class Comparison:
         draw = drawers[form]
         tables = self.tables(on_paper=form != "table")
         tables += [explanation(self.question)] if explain else []
-        return "\n".join(draw(table) for table in tables)
+        return "\n".join([*([PREAMBLE] if form == "latex" else []), *map(draw, tables)])
 
     def save(self, path: str | Path, form: str | None = None, *, explain: bool = False, resize: bool = False) -> Path:
         """Write the comparison to a file, atomically.
@@ -133,12 +134,12 @@ class Comparison:
             resize: as for `render`.
 
         Raises:
-            UnknownName: the ending or the form is unknown.
-            BadConfig: the file cannot be written.
+            UnknownName: the form is unknown.
+            BadConfig: the ending is unknown, or the file cannot be written.
         """
         path = Path(path)
         if form is None and path.suffix.lower() not in SUFFIXES:
-            raise UnknownName("ending of a table", path.suffix or path.name, SUFFIXES, hint="--format names the form")
+            raise BadConfig(f"table '{path}': the name must end in {', '.join(SUFFIXES)}, or --format names the form")
         text = self.render(form or SUFFIXES[path.suffix.lower()], explain=explain, resize=resize)
         check_output(path)
         try:
@@ -202,9 +203,7 @@ def compare_results(
     else:
         loaded, place = Loaded(results=tuple(results), skipped=()), "the given list"
     if not loaded.results:
-        hint = "; run one (ctbench run) or name another folder (--results)"
-        more = f" ({len(loaded.skipped)} files could not be read)" if loaded.skipped else ""
-        raise MissingResult(f"no results in {place}{more}{hint}")
+        raise MissingResult(no_results_line(place, loaded.skipped))
     groups, hidden = group_results(loaded.results, choice)
     _check_names(groups, question)
     return Comparison(groups=tuple(groups), question=question, view=view, hidden=tuple(hidden), skipped=loaded.skipped)

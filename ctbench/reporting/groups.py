@@ -16,7 +16,7 @@ import numpy as np
 
 from ctbench.errors import UnknownName, one_line
 from ctbench.reporting.across import check_key, families, is_reason_of
-from ctbench.reporting.labels import labels_of, with_details
+from ctbench.reporting.labels import in_brief, labels_of, with_details
 from ctbench.results.failures import incomplete_line
 from ctbench.results.joint import is_joint_run, joints_of
 from ctbench.results.schema import Result
@@ -104,7 +104,7 @@ class Group:
             first.precision,
             f"across {self.across}" if self.across else f"protocol {first.protocol[:8]}",
         ]
-        return " · ".join(parts) + (f" — separate table: {'; '.join(self.why)}" if self.why else "")
+        return " · ".join(parts) + (f" — separate table: {'; '.join(in_brief(self.why))}" if self.why else "")
 
     @property
     def domains(self) -> tuple[str, ...]:
@@ -186,7 +186,7 @@ def protocol_reasons(result: Result) -> tuple[str, ...]:
 def _hiding_reasons(result: Result, choice: Choice) -> Iterator[str]:
     reasons = [reason for reason in protocol_reasons(result) if not is_reason_of(reason, choice.across)]
     if reasons:
-        yield one_line("not comparable: " + ", ".join(reasons))
+        yield one_line("not comparable: " + ", ".join(in_brief(reasons)))
     elif not result.method.registered and result.method.name not in choice.methods:
         yield one_line(f"not comparable: method {result.method.name} is not registered")
 

@@ -9,6 +9,8 @@ from typing import Any
 from ctbench.results.schema import Result
 
 UNREGISTERED_MARK = "†"
+WAS_SET = " was set"
+UNREGISTERED = f"{UNREGISTERED_MARK} not a registered method, loaded from a file"
 
 
 def labels_of(results: Sequence[Result]) -> list[str]:
@@ -23,6 +25,20 @@ def labels_of(results: Sequence[Result]) -> list[str]:
         ]
     marks = ["" if result.method.registered else " " + UNREGISTERED_MARK for result in results]
     return [label + mark for label, mark in zip(labels, marks, strict=True)]
+
+
+def in_brief(reasons: Sequence[str]) -> list[str]:
+    """Return reasons with all settings that were changed as one.
+
+    Examples:
+        >>> in_brief(["base.lr was set", "stream mine is not registered", "pretrain.lr was set"])
+        ['base.lr and pretrain.lr were set', 'stream mine is not registered']
+    """
+    keys = [reason.removesuffix(WAS_SET) for reason in reasons if reason.endswith(WAS_SET)]
+    if len(keys) < 2:
+        return list(reasons)
+    others = [reason for reason in reasons if not reason.endswith(WAS_SET)]
+    return [f"{', '.join(keys[:-1])} and {keys[-1]} were set", *others]
 
 
 def with_details(label: str, details: list[str]) -> str:

@@ -11,6 +11,12 @@ from ctbench.reporting.tables import Table, emphasised, is_left
 PACKAGES = ("array", "booktabs", "graphicx", "threeparttable")
 """Packages that the tables need; graphicx for resized ones only."""
 
+MINUS = "\N{MINUS SIGN}"
+"""A minus in front of a number; LaTeX would set it as a hyphen."""
+
+PREAMBLE = f"% needs \\usepackage{{{', '.join(PACKAGES)}}}"
+"""First line of a file of tables."""
+
 COLUMN_LETTERS = 48
 """Letters in a row that fit into one column of a page of two; a wider table spans both (`table*`)."""
 
@@ -80,6 +86,7 @@ _LATEX = {
     "†": r"\dag{}",
     "·": r"$\cdot$",
     DASH: "--",
+    MINUS: "$-$",
     **{letter: "\\" + letter for letter in "&%$#_{}"},
 }
 
@@ -90,5 +97,8 @@ def latex_text(text: str) -> str:
     Examples:
         >>> print(latex_text("50 % of F_Acc"))
         50 \% of F\_Acc
+        >>> print(latex_text("1-2, -0.5"))
+        1-2, $-$0.5
     """
-    return "".join(_LATEX.get(letter, letter) for letter in one_line(text))
+    signed = re.sub(r"(?<![\w.])-(?=\d)", MINUS, one_line(text))
+    return "".join(_LATEX.get(letter, letter) for letter in signed)

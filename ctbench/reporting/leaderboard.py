@@ -12,7 +12,7 @@ from ctbench.errors import BadConfig, UnknownName
 from ctbench.reporting.figures import figures_of
 from ctbench.reporting.findings import Told, finding_lines, told_of
 from ctbench.reporting.groups import Entry, Group, order_notes
-from ctbench.reporting.labels import UNREGISTERED_MARK
+from ctbench.reporting.labels import UNREGISTERED
 from ctbench.reporting.numbers import amount
 from ctbench.reporting.scores import COSTS, Question, Score, differences, score_entries, score_entry, sign_of
 from ctbench.reporting.statistics.intervals import PairedTest, Spread, paired_tests, tell_apart
@@ -197,7 +197,7 @@ def _notes(group: Group, rows: Sequence[Row], question: Question) -> Iterable[st
     if tokens and max(tokens.values()) > 1.01 * min(tokens.values()):
         yield "the methods were pre-trained on different numbers of tokens (--columns tokens)"
     if any(not row.entry.first.method.registered for row in rows):
-        yield f"{UNREGISTERED_MARK} not a registered method, loaded from a file"
+        yield UNREGISTERED
     yield from _references(group, question)
     yield from finding_lines([told for row in rows for told in row.findings], find_across(group.results))
 

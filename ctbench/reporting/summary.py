@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 
 from ctbench.reporting import numbers
+from ctbench.reporting.labels import in_brief
 from ctbench.reporting.provenance import provenance_table, settings_table
 from ctbench.reporting.scores import DEFAULT_METRICS
 from ctbench.reporting.tables import Cell, Table
@@ -138,7 +139,7 @@ def matrix_table(result: Result, *, details: bool = False) -> Table:
         result.stream.domains if is_one else [f"{d}, {k}" for d, k in zip(result.stream.domains, kinds, strict=True)]
     )
     notes = [f"incomplete, on no leaderboard: {line}" for line in failure_lines(result.failures)]
-    notes += [f"not on the leaderboard: {reason}" for reason in result.not_comparable]
+    notes += [f"not on the leaderboard: {reason}" for reason in in_brief(result.not_comparable)]
     notes += [_finding_line(finding) for finding in known_findings(result)]
     num_seeds, num_of_base = len(result.seed_scores), len({cell.finetune_seed for cell in result.cells})
     over = f"mean over {num_seeds} fine-tuning seeds" if num_seeds > 1 else "one fine-tuning seed"

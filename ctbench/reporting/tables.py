@@ -55,6 +55,7 @@ class Table:
         notes: lines below the table.
         optional: columns that a narrow terminal leaves out, the last ones first; a note names them.
         name: a short name without spaces, for LaTeX's label.
+        elsewhere: what to do, apart from widening the terminal, to see columns that were left out.
     """
 
     title: str
@@ -65,6 +66,7 @@ class Table:
     notes: tuple[str, ...] = ()
     optional: tuple[str, ...] = ()
     name: str = ""
+    elsewhere: str = "name columns (--metric, --columns)"
 
 
 def text_rows(rows: Iterable[Sequence[str]]) -> tuple[tuple[Cell, ...], ...]:
@@ -123,7 +125,7 @@ def _narrowed(table: Table, widths: Sequence[int], width: int) -> Table:
         table,
         columns=tuple(table.columns[index] for index in shown),
         rows=tuple(tuple(row[index] for index in shown) for row in table.rows),
-        notes=(*table.notes, f"no room for {names}: widen the terminal, or name columns (--metric, --columns)"),
+        notes=(*table.notes, f"no room for {names}: widen the terminal, or {table.elsewhere}"),
     )
 
 

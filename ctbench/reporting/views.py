@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from ctbench.reporting import numbers
 from ctbench.reporting.columns import PARTIAL_MARK, Column, leaderboard_columns
+from ctbench.reporting.labels import UNREGISTERED, UNREGISTERED_MARK
 from ctbench.reporting.leaderboard import Board, Contrast
 from ctbench.reporting.tables import Table, text_rows
 
@@ -116,6 +117,8 @@ def contrast_table(board: Board) -> Table:
         left=("metric",),
         notes=(*_contrast_notes(board), *(() if rows else board.notes[:1])),
         name=f"{board.group.results[0].stream.name}-differences",
+        optional=("won/tied/lost",),
+        elsewhere="write a file (--output)",
     )
 
 
@@ -130,6 +133,9 @@ def _contrast_notes(board: Board) -> Iterator[str]:
     if len(corrected) < len(board.contrasts):
         yield "planned: one comparison declared beforehand, tested without correction"
     yield from sorted({_unreachable(board, contrast, len(corrected)) for contrast in board.contrasts} - {""})
+    named = {label for contrast in board.contrasts for label in (contrast.first, contrast.second)}
+    if any(label.endswith(UNREGISTERED_MARK) for label in named):
+        yield UNREGISTERED
 
 
 def _unreachable(board: Board, contrast: Contrast, factor: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -47,6 +47,17 @@ def incomplete_line(result: Result) -> str:
     order = f" order {result.order}" if result.order else ""
     run = f"{result.method.name} on {result.stream.name}, seed {result.seed}{order}"
     return one_line(f"left out, incomplete: {run} ({'; '.join(failure_lines(result.failures))})")
+
+
+def no_results_line(place: str, skipped: Sequence[str]) -> str:
+    """Return that a place holds no results, and why the first of its files is none.
+
+    Examples:
+        >>> no_results_line("results", ["a.json: foreign"]).partition(";")[0]
+        'no results in results (1 file could not be read: a.json: foreign)'
+    """
+    files = f" ({len(skipped)} file{'s' * (len(skipped) > 1)} could not be read: {skipped[0]})" if skipped else ""
+    return one_line(f"no results in {place}{files}; run one (ctbench run) or name another folder (--results)")
 
 
 def _dependents(count: int) -> str:

@@ -82,7 +82,9 @@ class Question:
         if not self.what:
             raise BadConfig(f"bench has nothing to measure; some of {', '.join(KINDS)} are wanted")
         if self.pairs < 1 or not 0 < self.seconds < math.inf:
-            raise BadConfig("bench wants at least one pair and some seconds")
+            raise BadConfig(
+                f"pairs is {self.pairs} and seconds is {self.seconds:g}; bench wants at least one pair and some seconds"
+            )
         if self.threads is not None and not 1 <= self.threads <= num_cores():
             raise BadConfig(f"threads is {self.threads}; this machine has cores for 1 to {num_cores()}")
 

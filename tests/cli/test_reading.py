@@ -131,7 +131,7 @@ def test_unusable_files_are_named_in_one_line_each_and_refused_with_strict(call:
 def test_a_folder_of_only_broken_files_is_reported(call: Call, tmp_path: Path) -> None:
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "x.json").write_text("{}")
-    assert "(1 files could not be read)" in refused(call("compare"))
+    assert "(1 file could not be read: " in refused(call("compare"))
 
 
 def test_hidden_runs_are_reported_on_standard_error(call: Call, filled: Path) -> None:
@@ -337,7 +337,7 @@ def test_compare_writes_a_file_in_the_form_of_its_ending(call: Call, filled: Pat
     assert "resizebox" in Path("tables/x.tex").read_text("utf-8")
     assert call("compare -o x.dat --format csv")[0] == 0
     assert Path("x.dat").read_text("utf-8").startswith("stream,")
-    assert "no ending of a table '.doc'" in refused(call("compare -o x.doc"))
+    assert "table 'x.doc': the name must end in" in refused(call("compare -o x.doc"))
     assert not Path("x.doc").exists()
 
 
@@ -409,3 +409,27 @@ def read(master: int) -> bytes:
         return os.read(master, 65536)
     except OSError:  # the other end was closed
         return b""
+
+
+def test_names_in_lists_begin_where_their_heading_does_and_a_duel_is_one_block(call: Call, filled: Path) -> None:
+    from ctbench import compare, ls
+    from ctbench.reporting.tables import plain_text
+
+    table = ls("runs", results=filled).table()
+    columns = plain_text(table).splitlines()[0]
+    for row, line in zip(table.rows, plain_text(table).splitlines()[2:], strict=True):
+        assert line.index(row[3].text) == columns.index("method")
+    (duel,) = compare(filled, against="naive", metric="anytime").tables()
+    narrow = plain_text(duel, width=80)
+    assert narrow.count("compared with") == 1
+    assert "no room for won/tied/lost: widen the terminal, or write a file (--output)" in " ".join(narrow.split())
+
+
+def test_settings_that_were_changed_are_one_line(call: Call, filled: Path) -> None:
+    changed = {"base.lr": 1.0, "pretrain.lr": 1.0, "pretrain.tokens": 5}
+    write_result(fake_result("naive", changed=changed, protocol="1" * 16), filled)
+    words = "base.lr, pretrain.lr and pretrain.tokens were set"
+    assert f"1 run hidden (not comparable: {words})" in call("compare")[2]
+    assert f"separate table: {words}" in call("compare --all")[1]
+    (path,) = (each for each in filled.rglob("*.json") if '"pretrain.tokens": 5' in each.read_text())
+    assert call(f"show {path}")[1].count("not on the leaderboard: ") == 1

@@ -103,7 +103,7 @@ def test_passes_are_counted_by_domain():
     assert passes_line({"a": 2.0, "b": 2.0}) == "a stage passes over its text 2.0 times"
 
 
-def test_plan_and_check_of_files_say_the_passes_and_check_finds_a_domain_inside_the_general_text(tmp_path):
+def test_plan_and_check_of_files_say_the_passes_and_find_a_domain_inside_the_general_text(tmp_path):
     new_stream("mine", tmp_path)
     path = tmp_path / "mine.toml"
     plan = str(ctbench.plan(method="naive", stream=str(path)))
@@ -119,3 +119,7 @@ def test_plan_and_check_of_files_say_the_passes_and_check_finds_a_domain_inside_
     found = [problem for problem in ctbench.check(str(path)).problems if "general text too" in problem]
     assert len(found) == 1
     assert found[0].startswith("50 % of the documents of the text of first")
+    assert "general text too" not in plan
+    again = str(ctbench.plan(method="naive", stream=str(path)))
+    assert "50 % of the documents of domain first of mine are in the general text too" in again
+    assert again.count("general text too") == 1

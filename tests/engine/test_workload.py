@@ -103,3 +103,26 @@ def test_time_left_goes_down_to_nothing():
         before = left
     assert (before, work.share()) == (0.0, 1.0)
     assert work.finish("unknown") is None
+
+
+def test_the_share_never_falls_when_cells_take_longer_than_guessed():
+    clock = Clock()
+    work = Workload(NODES, seconds(base=10, stage=4, cell=1), is_measured=True, workers=1, clock=clock)
+    for each in (BASE, *STAGES):
+        work.start(each.key)
+        clock.now += 10.0 if each is BASE else 4.0
+        work.finish(each.key)
+    trained = work.share()
+    assert trained == pytest.approx(18 / 24)
+    work.start(CELLS[0].key)
+    clock.now += 100.0
+    work.finish(CELLS[0].key)
+    left = work.seconds_left()
+    assert left is not None
+    assert left > 5, "what is left was corrected"
+    assert work.share() == trained
+    for each in CELLS[1:]:
+        work.start(each.key)
+        clock.now += 100.0
+        work.finish(each.key)
+    assert work.share() == 1.0

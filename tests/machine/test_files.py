@@ -110,6 +110,20 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
     assert (target / "file").read_text() == "two"
 
 
+@pytest.mark.parametrize(("mask", "others"), [(0o022, 0o444), (0o077, 0o400)])
+def test_the_files_of_a_folder_are_readable_to_whoever_can_read_the_folder(mask, others, tmp_path):
+    before = os.umask(mask)
+    try:
+        with whole_folder(tmp_path / "new") as scratch:
+            (scratch / "inner").mkdir()
+            private = scratch / "inner" / "weights"
+            private.write_text("x")
+            private.chmod(0o600)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "new" / "inner" / "weights").stat().st_mode & 0o777 == 0o200 | others
+
+
 def test_a_folder_whose_last_rename_fails_is_what_it_was(tmp_path, monkeypatch):
     target, rename = tmp_path / "folder", files.Path.rename
     with whole_folder(target) as folder:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from ctbench.errors import BadConfig, MissingResult, unwritable
 from ctbench.machine.files import write_whole
@@ -26,6 +26,7 @@ from ctbench.reporting.views import leaderboard_notes
 from ctbench.results.checks import MEANINGS
 from ctbench.results.loss_metrics import LOSS_METRICS
 
+SUFFIXES: Final = (".html", ".htm")
 _LOSSES = Question(on="loss", columns=("standing",))
 """What the page asks about LM losses."""
 

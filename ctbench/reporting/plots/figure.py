@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ctbench.errors import MissingResult, UnknownName
 from ctbench.reporting.groups import Choice, Entry, Group, group_results
+from ctbench.reporting.labels import UNREGISTERED_MARK
 from ctbench.reporting.plots.quantity import Quantity, get_quantity
 from ctbench.reporting.plots.style import styled
 from ctbench.reporting.scores import COSTS
@@ -81,7 +82,7 @@ def _draw(figure: Figure, entries: list[Entry], kind: str, quantity: Quantity) -
     from ctbench.reporting.plots import curves, heatmaps, scatters, stages, training
 
     if kind == "difference":
-        plain = [entry for entry in entries if entry.label == entry.name]
+        plain = [entry for entry in entries if entry.label.removesuffix(f" {UNREGISTERED_MARK}") == entry.name]
         entries = plain if len(plain) == 2 else entries  # two methods with default settings, rather than their variants
         if len(entries) != 2:
             names = ", ".join(entry.label for entry in entries)
@@ -123,14 +124,17 @@ def _entries(results: Sequence[Result] | Group) -> list[Entry]:
 
 
 def choose_group(groups: Sequence[Group], methods: Sequence[str] = ()) -> list[Result]:
-    """Return the runs of the only main table among `groups`, sorted by `methods`.
+    """Return the runs of the only main table among `groups`, or else of the only table, sorted by `methods`.
 
     Raises:
-        MissingResult: there is no main table, or there are main tables of several streams.
+        MissingResult: there is no table, or there are tables of several streams or protocols.
     """
-    main = [group for group in groups if not group.why] or list(groups[:1])
+    main = [group for group in groups if not group.why] or list(groups)
     if not main:
-        raise MissingResult("there is no comparable result to draw; name a run (ctbench compare --all shows all runs)")
+        raise MissingResult("there is no comparable result to draw; --all draws others, or name runs")
+    if len(main) > 1 and len({group.results[0].stream.name for group in main}) == 1:
+        titles = "; ".join(group.title for group in main[:3])
+        raise MissingResult(f"a plot shows one protocol; name the runs of one of {len(main)}: {titles}")
     if len(main) > 1:
         names = ", ".join(sorted({group.results[0].stream.name for group in main}))
         raise MissingResult(f"a plot shows one stream; choose one with --stream: {names}")

@@ -137,7 +137,8 @@ def _points(
     if not places:
         raise MissingResult(f"{metric.name} is not defined for any of these methods")
     axis.margins(0.16)
-    _widen(axis.yaxis, [place.y for place in places], _quantity(metric).step)
+    reach = [place.y + sign * place.spread[1] * has_bars for place in places for sign in (-1, 1)]
+    _widen(axis.yaxis, reach, _quantity(metric).step)
     return places
 
 

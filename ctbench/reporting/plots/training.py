@@ -24,6 +24,8 @@ def draw_training(figure: Figure, entries: Sequence[Entry]) -> None:
 
     The panel of the rate is left out if no result holds one.
     """
+    from matplotlib.ticker import MaxNLocator
+
     has_rates = any(stage.rates for entry in entries for result in entry.results.values() for stage in result.stages)
     figure.set_size_inches(9.0, 5.0 if has_rates else 3.9)
     axes: list[Axes] = [figure.subplots()]
@@ -33,7 +35,7 @@ def draw_training(figure: Figure, entries: Sequence[Entry]) -> None:
     starts = _draw(axes[0], entries, _loss, has_marks=True)
     axes[0].set_ylabel("LM loss on the training text, nats")
     for axis in axes[1:]:
-        _draw(axis, entries, lambda stage: stage.rates, has_marks=False)
+        _draw(axis, entries, lambda stage: stage.rates, has_marks=_is_short(entries))
         axis.set_ylabel("learning rate")
         axis.set_ylim(bottom=0)
     for axis in axes:
@@ -46,6 +48,7 @@ def draw_training(figure: Figure, entries: Sequence[Entry]) -> None:
     above.tick_params(length=0, labelcolor=GREY, labelsize=8.5)
     above.spines["top"].set_visible(False)
     axes[-1].set_xlabel("update")
+    axes[-1].xaxis.set_major_locator(MaxNLocator(nbins="auto", steps=[1, 2, 2.5, 5, 10], integer=True))
     name_lines(figure, axes[0], len(entries))
     add_title(figure, entries, "mean over runs")
 
@@ -65,6 +68,11 @@ def _draw(axis: Axes, entries: Sequence[Entry], values: Values, *, has_marks: bo
             line |= {"marker": shape.marker, "markersize": 5, "markevery": (index % every, every)}
         axis.plot(steps[:length], mean, label=entry.label, **line)
     return starts
+
+
+def _is_short(entries: Sequence[Entry]) -> bool:
+    """Return whether a stage has a single point, which no line shows."""
+    return any(len(stage.steps) == 1 for entry in entries for each in entry.results.values() for stage in each.stages)
 
 
 def _loss(stage: StageRecord) -> Sequence[float | None]:

@@ -169,6 +169,41 @@ def test_transfer_plot_shows_forgetting_against_forward_transfer() -> None:
         assert found["naive"][axis] == pytest.approx(mean)
 
 
+def test_no_error_bar_of_a_transfer_plot_is_cut_off() -> None:
+    runs = []
+    for name in ("naive", "replay"):
+        for seed, shift in ((0, 0.1), (1, -0.1)):
+            matrix = np.full((6, 5), 0.8)
+            matrix[1:] += shift * np.triu(np.ones((5, 5)), 1)
+            runs.append(result_from(with_matrix(fake_record(name, seed=seed), matrix)))
+    axis = make_figure(runs, kind="transfer").axes[0]
+    low, high = axis.get_ylim()
+    ends = [y for lines in axis.collections for segment in lines.get_segments() for y in segment[:, 1]]
+    assert max(ends) - min(ends) > 5
+    assert low < min(ends)
+    assert max(ends) < high
+
+
+def test_a_stage_with_one_point_is_marked_and_updates_are_whole_numbers() -> None:
+    stages = [
+        dataclasses.replace(stage, steps=(10,), losses={"loss": (4.0,)}, rates=(0.001,))
+        for stage in fake_result("naive").stages
+    ]
+    figure = make_figure([dataclasses.replace(fake_result("naive"), stages=tuple(stages))], kind="training")
+    assert [line.get_marker() for axis in figure.axes[:2] for line in axis.lines[:1]] == ["o", "o"]
+    assert all(float(tick).is_integer() for tick in figure.axes[0].get_xticks())
+    rated = [dataclasses.replace(stage, rates=(0.001,) * len(stage.steps)) for stage in fake_result("naive").stages]
+    figure = make_figure([dataclasses.replace(fake_result("naive"), stages=tuple(rated))], kind="training")
+    assert figure.axes[1].lines[0].get_marker() == "None"
+
+
+def test_a_difference_leaves_no_third_method_out() -> None:
+    runs = [fake_result("naive"), fake_result("replay"), fake_result("mine", registered=False)]
+    with pytest.raises(MissingResult, match=r"found 3 .*mine †"):
+        make_figure(runs, kind="difference")
+    assert make_figure(runs[:2], kind="difference")
+
+
 @pytest.mark.parametrize("cost", ["tokens", "seconds", "peak_memory_bytes"])
 def test_cost_plot_shows_a_score_against_a_cost(cost: str) -> None:
     found = points(make_figure(TWO, kind="cost", metric="F_Acc", cost=cost))
