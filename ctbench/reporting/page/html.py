@@ -52,8 +52,12 @@ _UNPRINTABLE = dict.fromkeys((*range(9), 11, 12, *range(14, 32), 127), " ")
 """Control characters; the page shows them as spaces."""
 
 
-def render_report(comparison: Comparison) -> str:
+def render_report(comparison: Comparison, *, back: tuple[str, str] | None = None) -> str:
     """Return the HTML page of a leaderboard comparison.
+
+    Args:
+        comparison: the leaderboards.
+        back: address and name of the page that a site shows it beside; None for a page that stands alone.
 
     Raises:
         MissingResult: there is no comparable result.
@@ -78,6 +82,7 @@ def render_report(comparison: Comparison) -> str:
         streams=list(dict.fromkeys(section["stream"] for section in boards)),
         models=list(dict.fromkeys(section["model"] for section in boards)),
         traits=_TRAITS,
+        back=back,
         num_runs=sum(len(group.results) for group in comparison.groups),
         hidden=comparison.hidden,
         skipped=comparison.skipped,
