@@ -6,7 +6,7 @@ STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow test-all fuzz chaos mutations overhead audit lint types format coverage docs dist hooks test-browser test-cluster reference reference-real ablations bare precision schedules compute \
-  orders length share languages studies \
+  orders length share widths languages studies \
   bases tune figures bench bench-gpu scaling scaling-quick readme notebook clean
 
 help:  ## this list
@@ -104,10 +104,13 @@ length: $(STAMP)  ## four methods on three, five and ten domains
 share: $(STAMP)  ## replay with five shares of each batch, of past domains and of general text
 	$(BIN)/ctbench run $(STUDIES)/share.toml --results results/share
 
+widths: $(STAMP)  ## four methods with layers of 64, 128 and 256
+	$(BIN)/ctbench run $(STUDIES)/widths.toml --results results/widths
+
 languages: $(STAMP)  ## eight methods on three other languages, each with a base of its own
 	$(BIN)/ctbench run $(STUDIES)/languages.toml --results results/languages
 
-studies: schedules compute orders length share languages  ## the six above, resumable; `ctbench plan` tells how long each takes
+studies: schedules compute orders length share widths languages  ## the seven above, resumable; `ctbench plan` tells how long each takes
 
 ENCODER := $(VENV)/models/all-MiniLM-L6-v2
 reference-real: $(STAMP)  ## results on real text with a real encoder of 22M parameters; resumable, wants CTBENCH_DATA

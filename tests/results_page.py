@@ -36,7 +36,7 @@ KEPT = ("general", "general_bits", "gap_to_joint", "recovered")
 EFFECTS = ("prompt_effect", "prompt_contrast", "prompt_domains")
 EMBEDDED = ("domain", "temporal")
 REAL = ("dapset-mini", "arxiv-years")
-QUESTIONS = ("schedules", "compute", "orders", "length", "share", "languages")
+QUESTIONS = ("schedules", "compute", "orders", "length", "share", "widths", "languages")
 KINDS = ("bf16", "fp32")
 
 

@@ -279,7 +279,7 @@ def test_committed_studies_can_be_read_have_a_target_and_name_the_command_of_the
 def test_the_guide_says_how_many_runs_each_study_has():
     guide = (STUDIES.parents[1] / "docs" / "guides" / "reproducing.md").read_text(encoding="utf-8")
     told = dict(re.findall(r"^\| `make ([a-z-]+)` \| .*\((\d+) runs\)", guide, re.M))
-    assert {"schedules", "compute", "orders", "length", "share", "languages"} <= set(told)
+    assert {"schedules", "compute", "orders", "length", "share", "widths", "languages"} <= set(told)
     for name, number in told.items():
         assert sum(len(job.seeds) * len(job.orders) for job in Study(STUDIES / f"{name}.toml").jobs) == int(number), (
             name
