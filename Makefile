@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-all fuzz chaos mutations overhead audit lint types format coverage docs dist hooks test-browser test-cluster reference reference-real ablations bare precision studies \
+.PHONY: help demo test test-slow test-all fuzz chaos mutations overhead audit lint types format coverage docs dist hooks test-browser test-cluster reference reference-real ablations bare precision schedules compute \
+  orders length share widths languages studies \
   bases tune figures bench bench-gpu scaling scaling-quick readme notebook clean
 
 help:  ## this list
@@ -87,8 +88,29 @@ bare: $(STAMP)  ## what a prompt of hyperprompt's own changes, with and without 
 precision: $(STAMP)  ## naive in bf16 and in fp32 on the embedded streams, paired by seeds
 	$(BIN)/ctbench run $(STUDIES)/precision.toml --results results/precision
 
-studies: $(STAMP)  ## three methods under four learning-rate schedules: ctbench compare --results results/schedules --across pretrain.schedule
+# One question each; the file says which command shows its table.
+schedules: $(STAMP)  ## naive, replay and hypermap under four learning-rate schedules
 	$(BIN)/ctbench run $(STUDIES)/schedules.toml --results results/schedules
+
+compute: $(STAMP)  ## seven methods with equal tokens and with equal FLOPs
+	$(BIN)/ctbench run $(STUDIES)/compute.toml --results results/compute
+
+orders: $(STAMP)  ## five methods on four orders of the domains
+	$(BIN)/ctbench run $(STUDIES)/orders.toml --results results/orders
+
+length: $(STAMP)  ## four methods on three, five and ten domains
+	$(BIN)/ctbench run $(STUDIES)/length.toml --results results/length
+
+share: $(STAMP)  ## replay with five shares of each batch, of past domains and of general text
+	$(BIN)/ctbench run $(STUDIES)/share.toml --results results/share
+
+widths: $(STAMP)  ## four methods with layers of 64, 128 and 256
+	$(BIN)/ctbench run $(STUDIES)/widths.toml --results results/widths
+
+languages: $(STAMP)  ## eight methods on three other languages, each with a base of its own
+	$(BIN)/ctbench run $(STUDIES)/languages.toml --results results/languages
+
+studies: schedules compute orders length share widths languages  ## the seven above, resumable; `ctbench plan` tells how long each takes
 
 ENCODER := $(VENV)/models/all-MiniLM-L6-v2
 reference-real: $(STAMP)  ## results on real text with a real encoder of 22M parameters; resumable, wants CTBENCH_DATA

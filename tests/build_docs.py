@@ -1,4 +1,7 @@
-"""Build the site of docs/ strictly: `python tests/build_docs.py` prints one line per mistake and exits with 1."""
+"""Build the site of docs/ strictly: `python tests/build_docs.py` prints one line per mistake and exits with 1.
+
+The HTML report of the committed results becomes a page of the site: `site/report.html`.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
+REPORT = "report.html"
+"""Address of the HTML report in the site; pages link to it as if it lay in docs/."""
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 _DRAWN = re.compile(r"^(?:Warning|Error): ([^\n]+)\n\s*╭─\[ (\S+?):(\d+):\d+ \]\n(.*?)^─+╯$", re.M | re.S)
 _PLAIN = re.compile(r"^(?:Warning|Error): (.+) in (\S+\.md)$", re.M)
@@ -19,10 +24,25 @@ def build(root: Path) -> list[str]:
     done = subprocess.run(command, cwd=root, capture_output=True, text=True)
     said = _COLOUR.sub("", done.stdout + done.stderr)
     if done.returncode == 0 and "Warning:" not in said:
-        return []
+        return add_report(root)
     found = [f"docs/{place}:{line}: {what}: {_marked(drawing)}" for what, place, line, drawing in _DRAWN.findall(said)]
     found += [f"docs/{place}: {what}" for what, place in _PLAIN.findall(said)]
     return found or [line for line in said.strip().splitlines()[-15:] if line.strip()]
+
+
+def add_report(root: Path) -> list[str]:
+    """Write the report of a folder's results into its site, with a way back to the page of results."""
+    from ctbench import compare
+    from ctbench.errors import CTBenchError
+    from ctbench.reporting.page.html import render_report
+
+    try:
+        found = compare(root / "results", strict=True)
+        page = render_report(found, back=("results.html", "Results"))
+    except CTBenchError as error:
+        return [f"results: {error}"]
+    (root / "site" / REPORT).write_text(page, encoding="utf-8")
+    return []
 
 
 def _marked(drawing: str) -> str:
@@ -41,5 +61,5 @@ if __name__ == "__main__":
     if mistakes:
         print(f"the site was not built: {len(mistakes)} mistake(s)", file=sys.stderr)
     else:
-        print("built: site/index.html")
+        print(f"built: site/index.html, site/{REPORT}")
     sys.exit(1 if mistakes else 0)

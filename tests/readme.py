@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
 import re
-import subprocess
-import sys
-from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import numpy as np
+import results_page
 from reference_pages import (
     command_line,
     findings,
@@ -28,10 +22,6 @@ from reference_pages import (
     traits_of,
 )
 
-if TYPE_CHECKING:
-    from ctbench.reporting.compare import Comparison
-    from ctbench.results.schema import Result
-
 ROOT = Path(__file__).parent.parent
 README = ROOT / "README.md"
 DOCS = ROOT / "docs"
@@ -44,12 +34,6 @@ WHOLE = {
     DOCS / "reference" / "study.md": study_keys,
 }
 """Pages that are generated as a whole."""
-DECLARED = ("hyperprompt", "lwf", "replay")
-REFERENCES = ("naive", "separate", "joint")
-SHOWN = ("A_Acc", "O_Acc", "F_Acc")
-EMBEDDED = ("domain", "temporal")
-REAL = ("dapset-mini", "arxiv-years")
-KINDS = ("bf16", "fp32")
 _MARK = "<!-- generated: "
 _BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
@@ -91,134 +75,6 @@ def laws() -> str:
     return table(("law", "what it says"), [(name, sentence(law)) for name, law in LAWS.items()])
 
 
-def leaderboard() -> str:
-    """Return the leaderboards of the embedded streams."""
-    command = [sys.executable, "-m", "ctbench", "compare", "--format", "markdown", "--results", str(ROOT / "results")]
-    command += [word for stream in EMBEDDED for word in ("--stream", stream)]
-    command += ["--columns", "standing,variance,cost,traits,findings"]
-    return subprocess.run(command, capture_output=True, text=True, check=True).stdout
-
-
-def current(results: Iterable[Result]) -> list[Result]:
-    """Return the results of each method's newest version, without overridden settings."""
-    found = [result for result in results if not result.changed]
-    newest = {
-        name: max(r.method.version for r in found if r.method.name == name) for name in {r.method.name for r in found}
-    }
-    return [result for result in found if result.method.version == newest[result.method.name]]
-
-
-def outdated() -> str:
-    """Return which committed results are of an older version of a method than the one in its file, or have none yet."""
-    from ctbench.plugins.find import find_plugins, load_class
-    from ctbench.results.files import read_results
-
-    old: dict[str, int] = {}
-    for result in current(read_results(ROOT / "results").results):
-        old[result.method.name] = max(old.get(result.method.name, 0), result.method.version)
-    every = find_plugins("method")
-    lines, lacking = [], [f"`{name}`" for name in every if name not in old]
-    if lacking:
-        lines.append(f"- {', '.join(lacking)} {'has' if len(lacking) == 1 else 'have'} no committed results yet.")
-    for name, plugin in every.items():
-        version = load_class(plugin).version
-        if name in old and old[name] < version:
-            lines.append(
-                f"- Results, trials and speeds of `{name}` are of version {old[name]}; the method is at version {version}, "
-                "and its commands do not repeat them: use the commit that a result's provenance names."
-            )
-    return "\n".join(lines or ["- All committed results are of the methods' current versions."]) + "\n"
-
-
-def quick() -> str:
-    """Return the matrix that `ctbench run --method naive --stream domain` prints, from the committed result."""
-    from ctbench.reporting.console import print_tables
-    from ctbench.reporting.summary import matrix_table
-    from ctbench.results.files import read_results
-
-    found = read_results(ROOT / "results" / "domain" / "tiny" / "naive").results
-    (run,) = [result for result in current(found) if result.seed == 0]
-    with contextlib.redirect_stdout(io.StringIO()) as printed:
-        print_tables([matrix_table(run)])
-    matrix = printed.getvalue().strip().split("\n\n")[1].partition("\ncontrol")[0].partition("\nmajority")[0]
-    return f"```text\n{matrix}\n```\n"
-
-
-def short() -> str:
-    """Return the means of both embedded streams: the declared comparison and three points of reference."""
-    import ctbench
-
-    shown = ("anytime", *SHOWN)
-    means: dict[str, list[str]] = {name: [] for name in (*DECLARED, *REFERENCES)}
-    for stream in EMBEDDED:
-        record = ctbench.compare(ROOT / "results", stream=stream, metric=shown, method=tuple(means)).record()
-        (found,) = record["tables"]
-        newest = {
-            row["method"]: max(r["version"] for r in found["rows"] if r["method"] == row["method"])
-            for row in found["rows"]
-        }
-        for row in (row for row in found["rows"] if row["version"] == newest[row["method"]]):
-            scores = (row["scores"][metric]["mean"] for metric in shown)
-            means[row["method"]] += ["–" if score is None else f"{100 * score:.1f}" for score in scores]
-    columns = [f"{stream}: {metric}" for stream in EMBEDDED for metric in shown]
-    return table(("method", *columns), [(f"`{name}`", *scores) for name, scores in means.items()])
-
-
-def real() -> str:
-    """Return the leaderboards of the streams of real text."""
-    import ctbench
-
-    return _tables(ctbench.compare(ROOT / "results", stream=REAL, metric=("anytime", *SHOWN, "FWT_all")), *REAL)
-
-
-def adaptation() -> str:
-    """Return what naive's stages did to the domain just learned, on real text: means over run seeds."""
-    from ctbench.reporting.numbers import percent
-    from ctbench.results.files import read_results
-
-    lines = ["| stream | domain | metric | row 0 % | just learned % | LM loss before its stage | and after |"]
-    lines += ["| --- | --- | --- | ---: | ---: | ---: | ---: |"]
-    means = []
-    for stream in REAL:
-        runs = [run for run in current(read_results(ROOT / "results" / stream).results) if run.method.name == "naive"]
-        scores, losses = (np.mean([getattr(run, name) for run in runs], axis=0) for name in ("matrix", "lm_loss"))
-        for task, domain in enumerate(runs[0].stream.domains):
-            metric = runs[0].stream.metric[domain]
-            shown = metric, percent(scores[0, task]), percent(scores[task + 1, task])
-            nats = (f"{losses[row, task]:.2f}" for row in (task, task + 1))
-            lines.append(f"| {' | '.join((stream, domain, *shown, *nats))} |")
-        control = [run.control.scores for run in runs if run.control]
-        found = (np.diag(scores[1:]), len(runs), "just learned"), (np.mean(control, axis=0), len(control), "control")
-        parts = [f"{100 * np.mean(row - scores[0]):+.1f} {name} (n = {count})" for row, count, name in found]
-        means.append(f"- {stream}, mean difference from row 0 in points: {', '.join(parts)}")
-    return "\n".join([*lines, "", *means]) + "\n"
-
-
-def precision() -> str:
-    """Return paired differences of naive in bf16 and in fp32 on the embedded streams."""
-    from ctbench.results.files import read_results
-
-    lines = ["| stream | metric | n | fp32 | bf16 | bf16 − fp32, seed by seed | between seeds (fp32) |"]
-    lines += ["| --- | --- | ---: | ---: | ---: | --- | ---: |"]
-    for stream in EMBEDDED:
-        runs = read_results(ROOT / "results" / "precision" / stream).results
-        for metric in ("anytime", *SHOWN):
-            found = {kind: {run.seed: run.metrics[metric] for run in runs if run.precision == kind} for kind in KINDS}
-            low, full = ([100 * found[kind][seed] for seed in sorted(found["fp32"])] for kind in KINDS)
-            each = ", ".join(f"{one - other:+.1f}" for one, other in zip(low, full, strict=True))
-            cells = stream, metric, str(len(full)), f"{np.mean(full):.1f}", f"{np.mean(low):.1f}", each
-            lines.append(f"| {' | '.join(cells)} | ± {np.std(full, ddof=1):.1f} |")
-    return "\n".join(lines) + "\n"
-
-
-def declared() -> str:
-    """Return the paired differences of the declared comparison."""
-    import ctbench
-
-    found = ctbench.compare(ROOT / "results", stream=EMBEDDED, method=DECLARED, metric=SHOWN, against=DECLARED[0])
-    return _tables(found, "Differences")
-
-
 def tuned() -> str:
     """Return what the committed trials chose, best objective first."""
     from ctbench.reporting.numbers import percent
@@ -235,13 +91,6 @@ def tuned() -> str:
         numbers = str(len(tuning.trials)), percent(best.objective), percent(best.standard_error)
         lines.append(f"| {' | '.join((f'`{tuning.method.name}`', *numbers, equal, chosen, ends))} |")
     return "\n".join(lines) + "\n"
-
-
-def ablations() -> str:
-    """Return the leaderboards of hyperprompt without its parts."""
-    import ctbench
-
-    return _tables(ctbench.compare(ROOT / "results" / "ablations", metric=("anytime", *SHOWN, "FWT_all")), *EMBEDDED)
 
 
 def speed() -> str:
@@ -317,17 +166,10 @@ def scaling() -> str:
     return markdown(scaling_tables(document)[1])
 
 
-def _tables(comparison: Comparison, *titles: str) -> str:
-    """Return the tables whose title begins with one of the words."""
-    from ctbench.reporting.tables import markdown
-
-    return "\n".join(markdown(table) for table in comparison.tables(on_paper=True) if table.title.startswith(titles))
-
-
 def generated(text: str) -> str:
     """Return a page with its generated parts made anew."""
     makers = {
-        "quick": quick,
+        "quick": results_page.quick,
         "methods": methods,
         "metrics": metrics,
         "loss_metrics": loss_metrics,
@@ -336,19 +178,24 @@ def generated(text: str) -> str:
         "mine": mine,
         "laws": laws,
         "order": order,
-        "outdated": outdated,
-        "leaderboard": leaderboard,
-        "short": short,
+        "outdated": results_page.outdated,
+        "leaderboard": results_page.leaderboard,
+        "short": results_page.short,
         "fast": fast,
-        "real": real,
-        "adaptation": adaptation,
-        "precision": precision,
+        "real": results_page.real,
+        "adaptation": results_page.adaptation,
+        "precision": results_page.precision,
         "speed": speed,
         "gpu": gpu,
         "scaling": scaling,
-        "declared": declared,
+        "declared": results_page.declared,
         "tuned": tuned,
-        "ablations": ablations,
+        "ablations": results_page.ablations,
+        "losses": results_page.losses,
+        "kept": results_page.kept,
+        "effects": results_page.effects,
+        "studies": results_page.studies,
+        "commands": results_page.commands,
     }
     return _BLOCK.sub(lambda found: f"{found[1]}{makers[found[2]]()}{found[3]}", text)
 

@@ -10,9 +10,11 @@ from dataclasses import replace
 from types import ModuleType
 
 import pytest
+from build_docs import REPORT
 from fake_results import fake_result
-from readme import DOCS, README, ROOT, WHOLE, current, generated, pages
+from readme import DOCS, README, ROOT, WHOLE, generated, pages
 from reference_pages import table, torn_rows, typer_command
+from results_page import current
 from small_streams import write_stream
 
 import ctbench
@@ -81,7 +83,7 @@ def test_a_torn_table_is_found_and_a_generated_one_is_whole(cell):
 def test_links_and_pictures_lead_somewhere(page):
     text = re.sub(r"`[^`\n]*`", "", page.read_text(encoding="utf-8"))
     for target in re.findall(r"\]\(([^)]+)\)", text):
-        if not target.startswith("http"):
+        if not target.startswith("http") and target != REPORT:  # of the report tests/test_site.py takes care
             path, _, anchor = target.partition("#")
             found = (page.parent / path).resolve() if path else page
             assert found.exists(), target
@@ -110,6 +112,13 @@ def check_command(words):
 def test_commands_that_are_shown_exist_with_their_options(page):
     for words in commands(page.read_text(encoding="utf-8")):
         check_command(words)
+
+
+def test_commands_of_rows_and_studies_exist_with_their_options():
+    found = re.findall(r"`(ctbench (?:run|compare) [^`]+)`", (DOCS / "results.md").read_text(encoding="utf-8"))
+    assert len(found) >= 9
+    for text in found:
+        check_command(shlex.split(text))
 
 
 def test_a_command_that_does_not_exist_is_found():

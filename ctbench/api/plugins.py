@@ -32,6 +32,8 @@ MODELS: Final = (
         "objective": "clm",
         "summary": "the same as a decoder",
     },
+    {"name": "tiny-64", "objective": "mlm", "summary": "tiny with layers of 64"},
+    {"name": "tiny-256", "objective": "mlm", "summary": "tiny with layers of 256"},
     {"name": "ID@REVISION", "objective": "mlm or clm", "summary": "a Hugging Face checkpoint (--online downloads it)"},
     {"name": "FOLDER", "objective": "mlm or clm", "summary": "a local checkpoint of any of the families"},
 )

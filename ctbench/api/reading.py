@@ -35,6 +35,7 @@ def compare(
     planned: str | tuple[str, str] | None = None,
     view: str = "leaderboard",
     across: str = "",
+    levels: bool = False,
     confidence: float = 0.95,
     partial: bool = False,
     all: bool = False,
@@ -55,7 +56,9 @@ def compare(
         against: Compare every method with this one, Holm-corrected, and show nothing else.
         planned: Test one comparison declared beforehand, A:B, without correction, and show nothing else.
         view: Tables to make: leaderboard, or transfer (per domain).
-        across: Key of the recipe or the language, such as pretrain.schedule: runs that differ in it alone side by side.
+        across: Key of the recipe or the language, such as pretrain.schedule, or order: runs that differ in it alone side by
+            side.
+        levels: With across: one row per method, means over the key's values, which are the unit of intervals and tests.
         confidence: Confidence of the intervals, in [0.5, 1); 1 - confidence is the level of the tests.
         partial: Take means over incomplete sets, and mark them.
         all: Show runs that are not comparable too, in tables of their own.
@@ -79,7 +82,7 @@ def compare(
     from ctbench.reporting.groups import Choice
     from ctbench.reporting.scores import Question, read_planned
 
-    choice = Choice(streams=names(stream), methods=names(method), everything=all, across=across)
+    choice = Choice(streams=names(stream), methods=names(method), everything=all, across=across, levels=levels)
     question = Question(
         metrics=names(metric),
         on=on,

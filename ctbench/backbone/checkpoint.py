@@ -16,10 +16,14 @@ from ctbench.machine.files import read_path
 MADE: Final[Mapping[str, tuple[Literal["mlm", "clm"], str]]] = {
     "tiny": ("mlm", "modernbert"),
     "tiny-causal": ("clm", "llama"),
+    "tiny-64": ("mlm", "modernbert"),
+    "tiny-256": ("mlm", "modernbert"),
 }
 """The backbones that are made here, from a stream's general text: objective and family of each."""
-MADE_DIMENSIONS = (2, 128, 1_000)
-"""Their layers, their width and about their vocabulary."""
+MADE_WIDTHS: Final[Mapping[str, int]] = {"tiny": 128, "tiny-causal": 128, "tiny-64": 64, "tiny-256": 256}
+"""Their widths; they have two layers."""
+MADE_VOCABULARY: Final = 1_000
+"""About the size of their vocabulary."""
 _WANTED = ["config.json", "tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "*.model", "*.safetensors*"]
 USUAL_TOKENS = {
     "mask_token": ("[MASK]", "<mask>"),
@@ -125,7 +129,7 @@ def dimensions(name: str) -> tuple[int, int, int]:
         CTBenchError: there is no such checkpoint here, or its configuration cannot be read.
     """
     if name in MADE:
-        return MADE_DIMENSIONS
+        return 2, MADE_WIDTHS[name], MADE_VOCABULARY
     config = _config(find_checkpoint(name), name)
     names = (("num_hidden_layers", "n_layer", "n_layers"), ("hidden_size", "n_embd", "dim", "d_model"), ("vocab_size",))
     layers, width, vocabulary = (next((config[key] for key in each if config.get(key)), 0) for each in names)

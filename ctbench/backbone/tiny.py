@@ -1,6 +1,7 @@
 """The embedded backbones: a small encoder and a small decoder with a vocabulary of their own, which need no network.
 
-`tiny` has two ModernBERT layers (rotary positions, pre-norm) of width 128, `tiny-causal` two Llama layers of that width.
+`tiny` has two ModernBERT layers (rotary positions, pre-norm) of width 128, `tiny-causal` two Llama layers of that width;
+`tiny-64` and `tiny-256` are `tiny` with another width and as many heads as keep theirs at 32.
 The stream's general text gives the vocabulary and pre-trains the weights, so nothing about the domains is built in.
 """
 
@@ -12,7 +13,7 @@ from typing import Any, Literal
 
 import torch
 
-from ctbench.backbone.checkpoint import MADE
+from ctbench.backbone.checkpoint import MADE, MADE_WIDTHS
 from ctbench.backbone.loading import model_class, quiet
 from ctbench.backbone.wrapper import Backbone
 from ctbench.errors import BadData
@@ -31,7 +32,7 @@ def build_tiny(texts: Iterable[str], *, seed: int, name: str = "tiny") -> Backbo
     Args:
         texts: general text, read once; words are what stands between white space, in lower case.
         seed: of the weights.
-        name: "tiny", an encoder, or "tiny-causal", a decoder.
+        name: "tiny", an encoder, "tiny-causal", a decoder, or one of another width.
 
     Raises:
         BadData: there is no word in `texts`.
@@ -45,14 +46,14 @@ def build_tiny(texts: Iterable[str], *, seed: int, name: str = "tiny") -> Backbo
     objective, family = MADE[name]
     tokenizer = build_tokenizer(texts, objective=objective)
     config_class = {"modernbert": ModernBertConfig, "llama": LlamaConfig}[family]
-    config = config_class(**tiny_settings(len(tokenizer), family=family))
+    config = config_class(**tiny_settings(len(tokenizer), family=family, width=MADE_WIDTHS[name]))
     with torch.random.fork_rng(devices=[]), quiet():
         torch.manual_seed(seed)
         model = model_class(objective).from_config(config)
     return Backbone(model.eval(), tokenizer=tokenizer, objective=objective, name=name)
 
 
-def tiny_settings(vocab_size: int, *, family: str = "modernbert") -> dict[str, Any]:
+def tiny_settings(vocab_size: int, *, family: str = "modernbert", width: int = 128) -> dict[str, Any]:
     """Return the configuration of an embedded model as transformers' configuration of its family takes it."""
     own: dict[str, dict[str, Any]] = {
         "modernbert": {
@@ -66,10 +67,10 @@ def tiny_settings(vocab_size: int, *, family: str = "modernbert") -> dict[str, A
     }
     return {
         "vocab_size": vocab_size,
-        "hidden_size": 128,
-        "intermediate_size": 256,
+        "hidden_size": width,
+        "intermediate_size": 2 * width,
         "num_hidden_layers": 2,
-        "num_attention_heads": 4,
+        "num_attention_heads": width // 32,
         "max_position_embeddings": 1024,
         "attention_dropout": 0.0,
         "pad_token_id": 0,

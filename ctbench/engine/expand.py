@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Final
 
 from ctbench.data.schema import GENERAL
 from ctbench.data.stream import Stream
@@ -29,6 +30,8 @@ from ctbench.training.schedules import trunk_steps
 
 NOBODY = MethodIdentity(name="", version=1, digest="", settings={})
 """The method of the control, which trains on general text as `naive` would."""
+UNSEEDED: Final = 0
+"""Seed of a cell that is scored without fine-tuning: all fine-tuning seeds share it, because none changes its score."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +46,7 @@ class RunGraph:
         general: held-out losses of general text by source; empty without general text.
         trunks: what later stages go on from where it is not the stage itself.
         losses: held-out LM losses by source (stage number, `BASE`).
-        cells: cells by (source, domain, fine-tuning seed); rows share them.
+        cells: cells by (source, domain, fine-tuning seed); rows share them, and seeds where nothing is fine-tuned.
         control: the graph of the control, whose plan has one stage on general text; None if it was not asked for.
         label: what tells the run from the others of its study; empty if it is the only one.
     """
@@ -258,15 +261,17 @@ class _Expansion:
 
     def _cell(self, source: int, name: str, finetune_seed: int, stages: list[Node]) -> Node:
         recipe = self.inputs.stream.recipe.finetune
+        is_zero_shot = self.inputs.stream.domain(name).task.zero_shot
         identity = CellIdentity(
             lm=self._lm(source, stages),
             domain=name,
             task=self.inputs.tasks[name],
             recipe=plain(recipe, without=("seeds", "base_seeds")),
             arithmetic=self.inputs.arithmetic["finetune"],
-            seed=finetune_seed,
+            seed=UNSEEDED if is_zero_shot else finetune_seed,
         )
-        title = f"cell {name} in row {source}, fine-tuning seed {finetune_seed}"
+        how = "without fine-tuning" if is_zero_shot else f"fine-tuning seed {finetune_seed}"
+        title = f"cell {name} in row {source}, {how}"
         return self._node(identity, self._parents(source, stages), recipe.threads, title=title)
 
     def _node(self, identity: Identity, parents: tuple[Node, ...], threads: int, *, title: str) -> Node:

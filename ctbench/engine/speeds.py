@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from ctbench.backbone.checkpoint import MADE, dimensions
+from ctbench.backbone.checkpoint import MADE_WIDTHS, dimensions
 from ctbench.errors import CTBenchError
 from ctbench.machine.files import write_whole
 
@@ -55,8 +55,8 @@ def write_speeds(home: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
 def layer_parameters(model: str) -> int | None:
     """Return about how many weights the layers of a model have, judged by its config.json; None if it is not there."""
-    if model in MADE:
-        return TINY_LAYER_PARAMETERS
+    if model in MADE_WIDTHS:
+        return TINY_LAYER_PARAMETERS * MADE_WIDTHS[model] ** 2 // MADE_WIDTHS["tiny"] ** 2
     try:
         layers, width, _ = dimensions(model)
     except (CTBenchError, OSError, ValueError, TypeError):

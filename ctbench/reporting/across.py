@@ -1,7 +1,7 @@
 """Runs that differ in one key of the protocol, side by side: `ctbench compare --across KEY`.
 
 Everything else must be equal: stream, metrics, the other keys of the recipe, precision, and data and base unless the key
-decides them. Rows are paired by seed and order, as those of any table are.
+decides them. Rows are paired by seed and order, as those of any table are; the key `order` pairs them by seed.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from ctbench.errors import BadConfig, MissingResult, UnknownName
 from ctbench.results.schema import Result
 
 TABLES: Final = {"pretrain": PretrainRecipe, "finetune": FinetuneRecipe, "base": PretrainRecipe, "language": Language}
+ORDER: Final = "order"
+"""The order of the domains, a key like those of the tables."""
 OWN: Final = "the stream's own"
 """Shown for a key of the language that a run did not set: results hold only those that were set."""
 
@@ -28,8 +30,10 @@ def check_key(key: str) -> None:
         UnknownName: the table has no such key.
     """
     table, _, name = key.partition(".")
+    if key == ORDER:
+        return
     if table not in TABLES:
-        raise BadConfig(f"--across {key}: expected a key of {', '.join(TABLES)}, such as pretrain.schedule")
+        raise BadConfig(f"--across {key}: expected a key of {', '.join(TABLES)}, such as pretrain.schedule, or {ORDER}")
     known = [field.name for field in dataclasses.fields(TABLES[table])]
     if name not in known:
         raise UnknownName(f"key of {table}", name, known)
@@ -38,6 +42,8 @@ def check_key(key: str) -> None:
 def value_of(result: Result, key: str) -> str:
     """Return a run's value of a key, as text."""
     table, _, name = key.partition(".")
+    if key == ORDER:
+        return str(result.order)
     if table == "language":
         return str(result.changed.get(key, OWN))
     found = getattr(result.recipe, table) or {}

@@ -150,12 +150,13 @@ def _metric_column(metric: Metric, question: Question) -> Column:
 
 
 def score_cell(score: Score, metric: Metric) -> Cell:
-    """Return mean ± standard deviation, with the interval as second line."""
+    """Return mean ± standard deviation (over values of a key: / that between runs), with the interval as second line."""
     if math.isnan(score.mean):
         return Cell(text=numbers.DASH)
     text = (PARTIAL_MARK if score.is_partial else "") + numbers.metric_number(metric, score.mean)
     deviation = score.interval.deviation
     text += "" if math.isnan(deviation) else f" ± {numbers.amount(deviation, is_loss=metric.is_loss)}"
+    text += "" if math.isnan(score.within) else f" / {numbers.amount(score.within, is_loss=metric.is_loss)}"
     limits = _limits(score, metric)
     below = "" if limits == numbers.DASH else limits
     return Cell(text=text, bold=score.is_best, value=score.mean, below=below)

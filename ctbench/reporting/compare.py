@@ -197,6 +197,8 @@ def compare_results(
         raise UnknownName("view", view, VIEWS)
     if view == "transfer" and question.compares:
         raise BadConfig("--against and --planned compare methods on the leaderboard; the view transfer has no tests")
+    if choice.levels and (view == "transfer" or not choice.across):
+        raise BadConfig("--levels shows means over the values of a key: name it with --across KEY, on the leaderboard")
     if isinstance(results, str | Path):
         loaded = read_results(results, strict=strict)
         place = str(results)
@@ -240,7 +242,8 @@ def _boards(groups: Iterable[Group], question: Question) -> Iterable[Board]:
 def _board_rows(boards: Sequence[Board]) -> list[list[object]]:
     """Return a heading and one row per entry."""
     metrics = boards[0].question.metrics if boards else ()
-    parts = ("mean", "deviation", "low", "high", "rank", "last_rank", "partial")
+    within = ("within",) if any(board.group.levels for board in boards) else ()
+    parts = ("mean", "deviation", "low", "high", "rank", "last_rank", "partial", *within)
     against = ("against", "difference", "low", "high", "n", "p", "p_holm")
     contrasts = [contrast for board in boards for contrast in board.contrasts]
     compared = [name for name in metrics if any(contrast.metric.name == name for contrast in contrasts)]
@@ -259,7 +262,7 @@ def _board_rows(boards: Sequence[Board]) -> list[list[object]]:
             line = [*shared, apart, record["on"], row["label"], scores[0]["rank"], row["n"]]
             for score in scores:
                 line += [score["mean"], score["deviation"], score["low"], score["high"]]
-                line += [score["rank"], score["last_rank"], score["is_partial"]]
+                line += [score["rank"], score["last_rank"], score["is_partial"], *(score[name] for name in within)]
             for name, is_planned in product(compared, kinds.values()):
                 wanted = (row["label"], name, is_planned)
                 found = [c for c in record["comparisons"] if (c["first"], c["metric"], c["is_planned"]) == wanted]

@@ -29,10 +29,12 @@ def shown_figures(group: Group) -> tuple[str, ...]:
 
 
 def figure_text(entry: Entry, name: str, group: Group) -> str:
-    """Return a figure with its standard deviation over runs, or a dash; shares in points or percent."""
-    figure, values = FIGURES[name], np.array(figure_values(entry, name, group))
+    """Return a figure with its standard deviation over runs (or values of a key), or a dash; shares in points or percent."""
+    figure, each = FIGURES[name], figure_values(entry, name, group)
+    units = entry.units(dict(zip(entry.results, each, strict=True)))
+    values = np.array(list(units.values()))
     digits, scale = (1, 100) if figure.unit in ("points", "%") else (3, 1)
-    mean = scale * float(mean_over_runs(entry.results, values))
+    mean = scale * float(mean_over_runs(units, values))
     if math.isnan(mean):
         return DASH
     sign = "+" if figure.is_difference and round(mean, digits) > 0 else ""

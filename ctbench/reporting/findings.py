@@ -37,10 +37,9 @@ class Told:
 def told_of(entry: Entry) -> Iterator[Told]:
     """Yield the anomalies of an entry, each with the runs that have it."""
     runs: dict[tuple[str, str], list[str]] = {}
-    for (order, seed), result in entry.results.items():
+    for run, result in entry.results.items():
         for finding in known_findings(result):
-            place = f"seed {seed}" + (f" order {order}" if order else "")
-            runs.setdefault((finding.code, finding.message), []).append(place)
+            runs.setdefault((finding.code, finding.message), []).append(entry.place(run))
     for (code, message), places in runs.items():
         yield Told(code=code, message=message, label=entry.label, places=tuple(places))
 

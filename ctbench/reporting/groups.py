@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from ctbench.errors import UnknownName, one_line
-from ctbench.reporting.across import check_key, families, is_reason_of
+from ctbench.reporting.across import ORDER, check_key, families, is_reason_of
+from ctbench.reporting.apart import differences_of, protocol_reasons
 from ctbench.reporting.labels import in_brief, labels_of, with_details
 from ctbench.results.failures import incomplete_line
 from ctbench.results.joint import is_joint_run, joints_of
@@ -33,11 +34,14 @@ class Entry:
         label: name of the method, followed by settings, version or digest if another entry has the same name.
         results: the runs by (order, seed).
         value: in a table across a key, the runs' value of it.
+        levels: in a table over the values of a key, these values; the runs are then numbered (value, run) and not
+            (order, seed).
     """
 
     label: str
     results: Mapping[RunId, Result]
     value: str = ""
+    levels: tuple[str, ...] = ()
 
     @property
     def first(self) -> Result:
@@ -48,6 +52,21 @@ class Entry:
     def name(self) -> str:
         """Name of the method."""
         return self.first.method.name
+
+    def place(self, run: RunId) -> str:
+        """Return what names a run of this entry: seed, order, and the value of the key of a table over its values."""
+        result = self.results[run]
+        order = f" order {result.order}" if result.order else ""
+        return (f"{self.levels[run[0]]} " if self.levels else "") + f"seed {result.seed}{order}"
+
+    def units(self, values: Mapping[RunId, float]) -> dict[RunId, float]:
+        """Return the units of intervals and tests: the runs, or the mean over the runs of each value of a key."""
+        if not self.levels:
+            return dict(values)
+        by_level: dict[int, list[float]] = {}
+        for (level, _), value in values.items():
+            by_level.setdefault(level, []).append(value)
+        return {(level, 0): float(np.mean(each)) for level, each in by_level.items()}
 
 
 def mean_over_runs(runs: Iterable[RunId], values: Iterable[Any]) -> Any:
@@ -82,6 +101,7 @@ class Group:
         entries: the rows, sorted by label.
         notes: notes on the choice of runs.
         across: the key in which the runs differ, of a table across protocols.
+        levels: the values of that key, if a row is a mean over them.
         joints: joint runs under the protocols of the table, whether they are shown or not.
     """
 
@@ -90,6 +110,7 @@ class Group:
     entries: tuple[Entry, ...]
     notes: tuple[str, ...]
     across: str = ""
+    levels: tuple[str, ...] = ()
     joints: tuple[Result, ...] = ()
 
     @property
@@ -102,7 +123,7 @@ class Group:
             first.backbone.name,
             f"recipe {first.recipe.name}",
             first.precision,
-            f"across {self.across}" if self.across else f"protocol {first.protocol[:8]}",
+            f"{'over' if self.levels else 'across'} {self.across}" if self.across else f"protocol {first.protocol[:8]}",
         ]
         return " · ".join(parts) + (f" — separate table: {'; '.join(in_brief(self.why))}" if self.why else "")
 
@@ -120,13 +141,15 @@ class Choice:
         streams: names of streams.
         methods: names of methods.
         everything: also show runs that are not comparable, marked or in separate tables.
-        across: a key of the recipe or the language: show runs that differ in it alone side by side.
+        across: a key of the recipe or the language, or order: show runs that differ in it alone side by side.
+        levels: show means over the values of that key instead, one row per method.
     """
 
     streams: tuple[str, ...] = ()
     methods: tuple[str, ...] = ()
     everything: bool = False
     across: str = ""
+    levels: bool = False
 
 
 def group_results(results: Sequence[Result], choice: Choice) -> tuple[list[Group], list[str]]:
@@ -157,7 +180,8 @@ def group_results(results: Sequence[Result], choice: Choice) -> tuple[list[Group
         for reason, count in sorted(hidden.items())
     ]
     joints = [result for result in results if is_joint_run(result)]
-    groups = _groups_across(shown, choice.across) if choice.across else _groups(shown)
+    make = _groups_over if choice.levels else _groups_across
+    groups = make(shown, choice.across) if choice.across else _groups(shown)
     found = [replace(group, joints=tuple(joints_of(group.results, joints))) for group in groups]
     return found, [*map(incomplete_line, incomplete), *([] if choice.everything else lines)]
 
@@ -168,19 +192,38 @@ def _groups_across(results: Sequence[Result], key: str) -> Iterator[Group]:
         entries, notes = [], []
         for value, members in values.items():
             own, more = _entries(members)
-            name = f"{key.partition('.')[2]}={value}"
-            entries += [
-                Entry(label=with_details(entry.label, [name]), results=entry.results, value=value) for entry in own
-            ]
+            name = f"{key.rpartition('.')[2]}={value}"
+            for entry in own:
+                runs = {(0, s): r for (_, s), r in entry.results.items()} if key == ORDER else entry.results
+                entries.append(Entry(label=with_details(entry.label, [name]), results=runs, value=value))
             notes += more
         every = tuple(result for members in values.values() for result in members)
         yield Group(results=every, why=(), entries=tuple(entries), notes=tuple(notes), across=key)
 
 
-def protocol_reasons(result: Result) -> tuple[str, ...]:
-    """Return why the protocol of a run is not comparable; unregistered names have marks of their own and do not count."""
-    marked = (f"stream {result.stream.name} is not registered", f"method {result.method.name} is not registered")
-    return tuple(reason for reason in result.not_comparable if reason not in marked)
+def _groups_over(results: Sequence[Result], key: str) -> Iterator[Group]:
+    """Yield a table for each set of runs that differ in a key alone; each of its rows is a method over all values."""
+    for values in families(results, key):
+        found, notes = dict[str, dict[RunId, Result]](), list[str]()
+        for level, members in enumerate(values.values()):
+            own, more = _entries(members)
+            notes += more
+            for entry in own:
+                runs = {(level, number): result for number, result in enumerate(entry.results.values())}
+                found.setdefault(_entry_key(entry.first), {}).update(runs)
+        every, levels = tuple(result for members in values.values() for result in members), tuple(values)
+        labels = labels_of([next(iter(runs.values())) for runs in found.values()])
+        entries = [
+            Entry(label=label, results=runs, levels=levels, value=", ".join(values_of(runs, levels)))
+            for label, runs in zip(labels, found.values(), strict=True)
+        ]
+        entries.sort(key=lambda entry: entry.label)
+        yield Group(results=every, why=(), entries=tuple(entries), notes=tuple(notes), across=key, levels=levels)
+
+
+def values_of(runs: Iterable[RunId], levels: Sequence[str]) -> list[str]:
+    """Return the values of a key that some runs, numbered (value, run), have."""
+    return [levels[level] for level in sorted({level for level, _ in runs})]
 
 
 def _hiding_reasons(result: Result, choice: Choice) -> Iterator[str]:
@@ -200,7 +243,7 @@ def _groups(results: Sequence[Result]) -> Iterator[Group]:
     for members in sorted(by_age, key=_main_first):
         first = members[0]
         main = mains.setdefault(first.stream.name, first)
-        why = () if main is first and not protocol_reasons(first) else _why(main, first)
+        why = () if main is first and not protocol_reasons(first) else differences_of(main, first)
         entries, notes = _entries(members)
         yield Group(results=tuple(members), why=why, entries=tuple(entries), notes=tuple(notes))
 
@@ -231,41 +274,6 @@ def _main_first(members: list[Result]) -> tuple[object, ...]:
 
 def _youngest(members: list[Result]) -> str:
     return max(result.provenance.date for result in members)
-
-
-def _base(result: Result) -> str:
-    digest = result.backbone.weights_digest
-    return f"weights {digest[:8]}" if digest else "unknown weights (result of schema 1)"
-
-
-def _why(main: Result, other: Result) -> tuple[str, ...]:
-    """Return the differences between `other` and the main table of the stream."""
-    found = list(protocol_reasons(other))
-    pairs = {
-        "stream version": (main.stream.version, other.stream.version),
-        "backbone": (main.backbone.name, other.backbone.name),
-        "recipe": (main.recipe.name, other.recipe.name),
-        "precision": (main.precision, other.precision),
-    }
-    found += [f"{name} {theirs} instead of {ours}" for name, (ours, theirs) in pairs.items() if ours != theirs]
-    is_same_model = main.backbone.name == other.backbone.name
-    if is_same_model and main.backbone.weights_digest != other.backbone.weights_digest:
-        found.append(f"another base: {_base(other)} instead of {_base(main)}")
-    elif is_same_model and main.backbone.digest != other.backbone.digest:
-        is_known = bool(other.backbone.weights_digest)
-        words = "the same weights of {}, made in another way" if is_known else "other weights of {}"
-        found.append(words.format(other.backbone.name))
-    for part in ("base", "pretrain", "finetune"):
-        ours, theirs = getattr(main.recipe, part) or {}, getattr(other.recipe, part) or {}
-        keys = sorted(key for key in {*ours, *theirs} if ours.get(key) != theirs.get(key))
-        found += [f"{part}.{key} {theirs.get(key)} instead of {ours.get(key)}" for key in keys]
-    kinds = main.stream.metric
-    for domain, theirs in other.stream.metric.items():
-        if kinds.get(domain, theirs) != theirs:
-            found.append(f"metric of {domain} {theirs} instead of {kinds[domain]}")
-    if main.stream.digest != other.stream.digest:
-        found.append("other data")
-    return tuple(found) or ("another protocol",)
 
 
 def _entries(members: Iterable[Result]) -> tuple[list[Entry], list[str]]:

@@ -115,7 +115,7 @@ def _place(row: Row, name: str, group: Group, question: Question) -> float:
 def _spread(entry: Entry, question: Question) -> Spread:
     tables = [result.seed_scores for result in entry.results.values()]
     shared = set.intersection(*(set(table) for table in tables))
-    if question.is_loss or not shared:  # an LM loss is measured before fine-tuning
+    if question.is_loss or not shared or entry.levels:  # an LM loss is measured before fine-tuning
         return Spread(pretraining=math.nan, finetuning=math.nan)
     metric = question.metric(question.metrics[0])
     values = [[metric.of(table[seed], partial=question.partial) for seed in sorted(shared)] for table in tables]
@@ -186,13 +186,7 @@ def _notes(group: Group, rows: Sequence[Row], question: Question) -> Iterable[st
     yield from group.notes
     if question.sort:
         yield f"rows sorted by {question.sort}; ranks are those of {question.metrics[0]}"
-    yield from order_notes(row.entry for row in rows)
-    runs = {row.entry.label: set(row.entry.results) for row in rows}
-    if len({frozenset(each) for each in runs.values()}) > 1:
-        most = set.union(*runs.values())
-        for size in sorted({len(each) for each in runs.values() if each != most}):
-            few = ", ".join(label for label, each in runs.items() if len(each) == size and each != most)
-            yield f"{size} of {len(most)} runs: {few}; methods are compared over shared runs"
+    yield from _unequal_runs(group, rows)
     tokens = {row.entry.label: row.cost["tokens"] for row in rows}
     if tokens and max(tokens.values()) > 1.01 * min(tokens.values()):
         yield "the methods were pre-trained on different numbers of tokens (--columns tokens)"
@@ -200,6 +194,18 @@ def _notes(group: Group, rows: Sequence[Row], question: Question) -> Iterable[st
         yield UNREGISTERED
     yield from _references(group, question)
     yield from finding_lines([told for row in rows for told in row.findings], find_across(group.results))
+
+
+def _unequal_runs(group: Group, rows: Sequence[Row]) -> Iterable[str]:
+    """Yield a line for each number of runs, or of values of a key, that is below that of others."""
+    yield from () if group.levels else order_notes(row.entry for row in rows)
+    what = f"values of {group.across}" if group.levels else "runs"
+    units = {row.entry.label: set(row.entry.units(dict.fromkeys(row.entry.results, 0.0))) for row in rows}
+    if len({frozenset(each) for each in units.values()}) > 1:
+        most = set.union(*units.values())
+        for size in sorted({len(each) for each in units.values() if each != most}):
+            few = ", ".join(label for label, each in units.items() if len(each) == size and each != most)
+            yield f"{size} of {len(most)} {what}: {few}; methods are compared over shared {what}"
 
 
 def _references(group: Group, question: Question) -> Iterable[str]:

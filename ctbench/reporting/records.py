@@ -23,6 +23,7 @@ def board_record(board: Board) -> dict[str, Any]:
         "metrics": list(board.question.metrics),
         "confidence": board.question.confidence,
         "across": board.group.across,
+        "levels": list(board.group.levels),
         "rows": [_row_record(row, board.group) for row in board.rows],
         "comparisons": [_contrast_record(contrast) for contrast in board.contrasts],
         "notes": list(board.notes),
@@ -54,7 +55,7 @@ def _row_record(row: Row, group: Group) -> dict[str, Any]:
         "settings": first.method.settings,
         "n": len(row.entry.results),
         "runs": [
-            {"seed": seed, "order": order, "key": result.key} for (order, seed), result in row.entry.results.items()
+            {"seed": result.seed, "order": result.order, "key": result.key} for result in row.entry.results.values()
         ],
         "scores": {name: _score_record(score) for name, score in row.scores.items()},
         "spread": {"pretraining": _plain(row.spread.pretraining), "finetuning": _plain(row.spread.finetuning)},
@@ -70,6 +71,7 @@ def _score_record(score: Score) -> dict[str, Any]:
     return {
         "mean": _plain(score.mean),
         "deviation": _plain(score.interval.deviation),
+        "within": _plain(score.within),
         "low": _plain(score.interval.low),
         "high": _plain(score.interval.high),
         "interval": score.interval.kind,

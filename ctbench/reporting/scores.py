@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -103,9 +103,10 @@ class Score:
     """One metric of one entry over its runs.
 
     Args:
-        values: value of each run; NaN if undefined.
+        values: value of each run, or mean over the runs of each value of a key; NaN if undefined.
         mean: mean over seeds, then over orders; NaN if a run lacks the value, unless `partial` is set.
-        interval: interval and standard deviation over the runs.
+        interval: interval and standard deviation over the runs, or over the values of a key.
+        within: in a table over the values of a key, the pooled standard deviation between the runs of one value.
         rank: 1 + `losses`; None if there is no other entry to compare with.
         wins: number of entries that are worse; the interval of the paired difference excludes 0.
         ties: number of entries with an interval of the difference that covers 0.
@@ -117,6 +118,7 @@ class Score:
     values: dict[RunId, float]
     mean: float
     interval: Interval
+    within: float = math.nan
     rank: int | None = None
     wins: int = 0
     ties: int = 0
@@ -165,10 +167,24 @@ def score_entry(entry: Entry, metric: str, question: Question) -> Score:
     if is_partial:
         values = {run: of.of(question.matrix(result), partial=True) for run, result in entry.results.items()}
         values = {run: value for run, value in values.items() if not math.isnan(value)}
-    mean = float(mean_over_runs(values, values.values()))
-    usable = [] if math.isnan(mean) else list(values.values())
-    interval = mean_interval(usable, confidence=question.confidence)
-    return Score(values=values, mean=mean, interval=interval, is_partial=is_partial and bool(values))
+    units = entry.units(values)
+    mean = float(mean_over_runs(units, units.values()))
+    usable = [] if math.isnan(mean) else list(units.values())
+    return Score(
+        values=units,
+        mean=mean,
+        interval=mean_interval(usable, confidence=question.confidence),
+        within=_within(values) if entry.levels and usable else math.nan,
+        is_partial=is_partial and bool(values),
+    )
+
+
+def _within(values: Mapping[RunId, float]) -> float:
+    """Return the pooled standard deviation between the runs of one value of a key; NaN if no value has two runs."""
+    groups = [[value for (own, _), value in values.items() if own == level] for level in {level for level, _ in values}]
+    freedom = sum(len(group) - 1 for group in groups)
+    squares = sum(float(np.var(group)) * len(group) for group in groups)
+    return math.sqrt(squares / freedom) if freedom else math.nan
 
 
 def differences(first: Score, second: Score) -> list[float]:

@@ -11,6 +11,7 @@ from typing import Final
 import numpy as np
 
 from ctbench.reporting import numbers
+from ctbench.reporting.facts import facts_table
 from ctbench.reporting.labels import in_brief
 from ctbench.reporting.provenance import provenance_table, settings_table
 from ctbench.reporting.scores import DEFAULT_METRICS
@@ -35,6 +36,8 @@ def describe(result: Result, *, explain: bool = False) -> Iterator[Table]:
         explain: add the definitions of the metrics.
     """
     yield matrix_table(result, details=True)
+    if (facts := facts_table(result, row_names(result))) is not None:
+        yield facts
     yield metric_table(result, explain=explain)
     yield loss_table(result)
     yield metric_table(result, explain=explain, on="loss")

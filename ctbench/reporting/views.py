@@ -54,20 +54,16 @@ def _table(
 def leaderboard_notes(board: Board) -> Iterator[str]:
     """Yield the notes below a leaderboard."""
     question = board.question
-    first = board.question.metrics[0]
-    if question.is_loss:
-        yield (
-            "LM loss on held-out text in nats per predicted token, mean ± standard deviation over n runs (seed, order); "
-            "differences are positive where the loss fell"
-        )
-    else:
-        yield "mean ± standard deviation over n runs (seed, order); the cells of a run are means over fine-tuning seeds"
+    first, units = board.question.metrics[0], _units(board)
+    yield _unit_note(board)
+    if not board.group.levels and any(score.interval.n > 1 for row in board.rows for score in row.scores.values()):
+        yield "intervals are conditional on one base and one language or corpus: they hold what differs between runs, no more"
     if any(row.scores[first].rank is not None for row in board.rows):
         places = [f"{rank}-{last}" for rank, last in _places(board, first) if last > rank]
         several = f"; {places[0]}: places that the ties leave open" if places else ""
         won = ", won/tied/lost" if question.has("standing") else ""
         yield (
-            f"rank{won}: {first}, by {100 * question.confidence:g} % intervals of paired differences over shared runs, "
+            f"rank{won}: {first}, by {100 * question.confidence:g} % intervals of paired differences over shared {units}, "
             f"each pair for itself (no correction for their number); an interval that covers 0 is a tie{several}"
         )
     if any(score.is_best for row in board.rows for score in row.scores.values()):
@@ -81,6 +77,26 @@ def leaderboard_notes(board: Board) -> Iterator[str]:
     if not question.is_loss and any(question.metric(name).is_difference for name in question.metrics):
         yield "differences are in points; the reference R[0] is the fine-tuned untouched LM"
     yield from board.notes
+
+
+def _units(board: Board) -> str:
+    """Return what intervals and tests of a leaderboard are over."""
+    return f"values of {board.group.across}" if board.group.levels else "runs"
+
+
+def _unit_note(board: Board) -> str:
+    """Return what a number of the leaderboard is."""
+    of = "LM loss on held-out text in nats per predicted token, " if board.question.is_loss else ""
+    after = (
+        "; differences are positive where the loss fell"
+        if board.question.is_loss
+        else "; the cells of a run are means over fine-tuning seeds"
+    )
+    if board.group.levels:
+        key = board.group.across
+        spread = f"± standard deviation between values of {key} / between runs (seed, order) of one value"
+        return f"{of}mean over the values of {key} {spread}; intervals are over the values' means{after}"
+    return f"{of}mean ± standard deviation over n runs (seed, order){after}"
 
 
 def _places(board: Board, metric: str) -> Iterator[tuple[int, int]]:
@@ -110,7 +126,7 @@ def contrast_table(board: Board) -> Table:
         rows.append(texts)
     what = ("method", "compared with", "metric", "n", "difference", f"{level} interval")
     return Table(
-        title=f"Differences over shared runs · {board.group.title}",
+        title=f"Differences over shared {_units(board)} · {board.group.title}",
         columns=(*what, "p", "p (Holm)", "won/tied/lost"),
         rows=text_rows(rows),
         num_keys=2,
@@ -127,7 +143,9 @@ def _contrast_notes(board: Board) -> Iterator[str]:
         return
     corrected = [contrast for contrast in board.contrasts if not contrast.is_planned]
     unit = "nats (of a level, negative is better)" if board.question.is_loss else "points"
-    yield f"differences in {unit}, first minus second; won/tied/lost counts runs; p: sign flips of whole runs, two-sided"
+    units = _units(board)
+    whole = f"differences in {unit}, first minus second; won/tied/lost counts {units}"
+    yield f"{whole}; p: sign flips of whole {units}, two-sided"
     if corrected:
         yield f"Holm's correction covers the {len(corrected)} comparisons of this table"
     if len(corrected) < len(board.contrasts):

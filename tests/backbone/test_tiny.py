@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from ctbench.backbone import Batch
-from ctbench.backbone.checkpoint import MADE
+from ctbench.backbone.checkpoint import MADE, dimensions
 from ctbench.backbone.loading import backbone_digest, load_backbone, load_saved, save_backbone
 from ctbench.backbone.tiny import MAX_WORDS, NUM_SUBWORDS, build_tiny, build_tokenizer
 from ctbench.errors import BadData
@@ -102,6 +102,14 @@ def test_saved_backbone_comes_back_exactly(tmp_path, texts, name):
         assert (again.name, again.objective) == (name, MADE[name][0])
         assert again.digest == backbone_digest(str(tmp_path))
         assert not again.training
+
+
+@pytest.mark.parametrize(("name", "width", "heads"), [("tiny-64", 64, 2), ("tiny", 128, 4), ("tiny-256", 256, 8)])
+def test_widths_keep_the_layers_and_the_size_of_a_head(name, width, heads):
+    backbone = build_tiny(TEXTS, seed=0, name=name)
+    assert (backbone.num_layers, backbone.hidden_size, backbone.name) == (2, width, name)
+    assert backbone.model.config.num_attention_heads == heads
+    assert dimensions(name)[:2] == (2, width)
 
 
 def test_decoder_is_as_large_and_sees_only_what_is_to_the_left():

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from pathlib import Path
 
 import pytest
+from reference_pages import typer_command
 
 from ctbench.engine.graph import read_runs
 from ctbench.engine.job import MAX_RUNS, Job
@@ -12,6 +15,7 @@ from ctbench.engine.study import Study
 from ctbench.engine.studyfile import read_study
 from ctbench.errors import BadConfig, CTBenchError, UnknownName
 from ctbench.plugins.find import find_plugins
+from ctbench.reporting.across import check_key
 
 STUDIES = Path(__file__).parents[2] / "results" / "studies"
 EXAMPLE = """
@@ -243,10 +247,48 @@ def test_a_setting_that_only_one_method_lacks_is_no_error_and_one_that_all_lack_
         Study(method="naive", stream="domain", set={"method.replay_fraction": 0.1})
 
 
+def run_by(makefile):
+    """Return the studies that the targets of a Makefile run, by target."""
+    found = {}
+    for target, recipe in re.findall(r"^([a-z-]+):.*\n((?:\t.*\n)+)", makefile, re.M):
+        loop = re.search(r"for study in ([a-z -]+);", recipe)
+        names = re.findall(r"ctbench run \$\(STUDIES\)/([a-z-]+)\.toml", recipe)
+        found[target] = names + (loop[1].split() if loop and "$(STUDIES)/$$study.toml" in recipe else [])
+    return found
+
+
 @pytest.mark.parametrize("path", sorted(STUDIES.glob("*.toml")), ids=lambda path: path.stem)
-def test_committed_studies_can_be_read(path):
-    assert path.stem in (STUDIES.parents[1] / "Makefile").read_text(encoding="utf-8")
+def test_committed_studies_can_be_read_have_a_target_and_name_the_command_of_their_table(path):
+    makefile = (STUDIES.parents[1] / "Makefile").read_text(encoding="utf-8")
+    targets = run_by(makefile)
+    assert path.stem in {name for names in targets.values() for name in names}
+    phony = re.search(r"^\.PHONY: ((?:.*\\\n)*.*)\n", makefile, re.M)[1].replace("\\\n", " ").split()
+    assert set(targets) & {path.stem} <= set(phony), "a file or folder of that name would stop the target"
     assert Study(path).jobs[0].study.name == path.stem
+    for line in re.findall(r"ctbench compare [^\n,]*", path.read_text(encoding="utf-8").partition("name =")[0]):
+        words = shlex.split(line)
+        options = {name for each in typer_command(words[1])[1] for name in each.opts}
+        assert {word for word in words if word.startswith("--")} <= options
+        key = words[words.index("--across") + 1] if "--across" in words else "order"
+        check_key(key)
+        jobs = Study(path).jobs
+        values = {value for job in jobs for value in (job.orders if key == "order" else [job.settings.get(key)])}
+        assert len(values) > 1 or "--across" not in words, "the study varies the key of its table"
+
+
+def test_the_guide_says_how_many_runs_each_study_has():
+    guide = (STUDIES.parents[1] / "docs" / "guides" / "reproducing.md").read_text(encoding="utf-8")
+    told = dict(re.findall(r"^\| `make ([a-z-]+)` \| .*\((\d+) runs\)", guide, re.M))
+    assert {"schedules", "compute", "orders", "length", "share", "widths", "languages"} <= set(told)
+    for name, number in told.items():
+        assert sum(len(job.seeds) * len(job.orders) for job in Study(STUDIES / f"{name}.toml").jobs) == int(number), (
+            name
+        )
+
+
+def test_a_study_that_no_target_runs_is_found():
+    rules = "one: x  ## share\n\tctbench run $(STUDIES)/one.toml\n\ntwo: one\n"
+    assert run_by(rules) == {"one": ["one"]}
 
 
 def test_the_reference_studies_hold_every_method_once():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from small_streams import write_stream
+from small_streams import spec_of, write_stream
 
 from ctbench.cli import main
 from ctbench.engine.job import Job
@@ -69,6 +69,30 @@ def test_a_run_writes_the_scores_of_choices(stream, checkpoint, tmp_path):
     table = matrix_table(result)
     assert table.columns == ("%", "one, accuracy", "two, accuracy per character")
     assert "trivial baseline" in [row[0].text for row in table.rows]
+
+
+def test_fine_tuning_seeds_share_the_cells_of_an_lm_that_is_not_fine_tuned(stream, checkpoint, tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text(path.read_text().replace("seeds = [0]", "seeds = [3, 5]"))
+    asked = {"stream": stream, "model": str(checkpoint("llama")), "settings": ()}
+    first = spec_of(**asked)
+    keys = {
+        domain: [{first.cells[row, domain, seed].key for seed in (3, 5)} for row in range(3)]
+        for domain in ("one", "two")
+    }
+    assert [len(each) for each in keys["one"]] == [1, 1, 1]
+    assert [len(each) for each in keys["two"]] == [2, 2, 2]
+    assert first.cells[1, "one", 3].title == "cell one in row 1, without fine-tuning"
+    others = [spec_of(**asked, seed=seed) for seed in (1, 2)]
+    assert {each.cells[0, "one", 3].key for each in others} == keys["one"][0]
+    assert not {each.cells[1, "one", 3].key for each in others} & keys["one"][1]
+
+    computed = []
+    jobs = Job(method="naive", stream=stream, model=asked["model"], workers=0, results=tmp_path / "results")
+    (result,) = run(jobs, say=lambda _: None, listen=lambda nodes: computed.extend(nodes) or (lambda event: None))
+    assert sum(node.kind == "cell" for node in computed) == 3 * 1 + 3 * 2
+    assert len(result.cells) == 12
+    assert [result.seed_scores[seed][2, 0] for seed in (3, 5)] == [result.matrix[2, 0]] * 2
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 
 import numpy as np
 import pytest
@@ -65,6 +66,19 @@ def test_fine_tuning_learns_the_right_answers(checkpoint):
     assert after.validation is not None
     assert after.tokens == 20 * int(task.train.lengths.sum())
     assert after.flops > before.flops > 0
+
+
+def test_the_fine_tuning_seed_changes_no_score_of_an_lm_that_is_not_fine_tuned(checkpoint):
+    backbone, asked = load_backbone(str(checkpoint("llama"))), examples(30)
+    recipe = dataclasses.replace(RECIPE, epochs=2, dropout=0.1)
+
+    def scores(train):
+        task = encode_choices((train, [], asked), backbone.tokenizer, max_length=40, whose="task")
+        found = (finetune(copy.deepcopy(backbone), task, name="x", recipe=recipe, seed=seed) for seed in range(3))
+        return {tuple(each.metrics.values()) for each in found}
+
+    assert len(scores([])) == 1
+    assert len(scores(asked)) > 1
 
 
 def test_an_encoder_and_a_frozen_lm_are_refused(checkpoint):

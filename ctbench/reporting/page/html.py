@@ -17,6 +17,7 @@ from ctbench.reporting.compare import Comparison
 from ctbench.reporting.groups import Entry
 from ctbench.reporting.leaderboard import Board, make_board
 from ctbench.reporting.page.duel import duel_data
+from ctbench.reporting.page.facts import fact_columns
 from ctbench.reporting.page.matrices import matrices_of
 from ctbench.reporting.page.pictures import legend_marks, page_plots, share_styles
 from ctbench.reporting.page.runs import runs_of, shared_settings
@@ -34,6 +35,7 @@ _PARTS = (
     ("leaderboard", "Leaderboard"),
     ("plots", "Plots"),
     ("matrices", "Matrices"),
+    ("facts", "Facts"),
     ("losses", "LM losses"),
     ("duel", "Method against method"),
     ("runs", "Runs"),
@@ -51,8 +53,12 @@ _UNPRINTABLE = dict.fromkeys((*range(9), 11, 12, *range(14, 32), 127), " ")
 """Control characters; the page shows them as spaces."""
 
 
-def render_report(comparison: Comparison) -> str:
+def render_report(comparison: Comparison, *, back: tuple[str, str] | None = None) -> str:
     """Return the HTML page of a leaderboard comparison.
+
+    Args:
+        comparison: the leaderboards.
+        back: address and name of the page that a site shows it beside; None for a page that stands alone.
 
     Raises:
         MissingResult: there is no comparable result.
@@ -77,6 +83,7 @@ def render_report(comparison: Comparison) -> str:
         streams=list(dict.fromkeys(section["stream"] for section in boards)),
         models=list(dict.fromkeys(section["model"] for section in boards)),
         traits=_TRAITS,
+        back=back,
         num_runs=sum(len(group.results) for group in comparison.groups),
         hidden=comparison.hidden,
         skipped=comparison.skipped,
@@ -123,10 +130,11 @@ def _section(index: int, board: Board) -> dict[str, Any]:
         [column for column in leaderboard_columns(each, everything=True) if column.part in parts]
         for each, parts in ((board, ("name", "score", *PARTS)), (losses, ("name", "score", "standing")))
     )
+    facts = _facts(board, entries)
     return {
         "id": name,
         "name": f"{board.group.results[0].stream.name}, {board.group.results[0].backbone.name}",
-        "parts": _PARTS if len(entries) > 1 else tuple(part for part in _PARTS if part[0] != "duel"),
+        "parts": _parts(has_facts=bool(facts["fact_rows"]), has_pairs=len(entries) > 1),
         "stream": board.group.results[0].stream.name,
         "model": board.group.results[0].backbone.name,
         "title": board.group.title,
@@ -138,6 +146,7 @@ def _section(index: int, board: Board) -> dict[str, Any]:
         "loss_columns": loss_columns,
         "loss_rows": _rows(losses, loss_columns, entries),
         "loss_notes": [note for note in leaderboard_notes(losses) if not note.startswith(("finding ", "note: "))],
+        **facts,
         "plots": [Markup(plot) for plot in page_plots(entries, board.question.metric(board.question.metrics[0]), name)],
         "legend": [
             (Markup(mark), entry.label) for mark, entry in zip(legend_marks(entries, name), entries, strict=True)
@@ -147,6 +156,18 @@ def _section(index: int, board: Board) -> dict[str, Any]:
         "methods": [{**runs_of(row.entry, shared), "traits": " ".join(row.traits)} for row in pictured.rows],
         "data": duel_data(pictured, entries),
     }
+
+
+def _parts(*, has_facts: bool, has_pairs: bool) -> tuple[tuple[str, str], ...]:
+    absent = {*([] if has_facts else ["facts"]), *([] if has_pairs else ["duel"])}
+    return tuple(part for part in _PARTS if part[0] not in absent)
+
+
+def _facts(board: Board, entries: Sequence[Entry]) -> dict[str, Any]:
+    """Return columns and rows of the table of facts; empty without facts."""
+    facts = fact_columns(board)
+    columns = [column for column in leaderboard_columns(board) if column.part == "name"] + facts
+    return {"fact_columns": columns, "fact_rows": _rows(board, columns, entries) if facts else []}
 
 
 def _rows(board: Board, columns: Sequence[Column], entries: Sequence[Entry]) -> list[dict[str, Any]]:

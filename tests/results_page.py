@@ -1,0 +1,397 @@
+"""The generated tables of docs/results.md and of the README's results, each a pure function of a folder of results.
+
+Results may be missing: of a method, of a stream, or of a whole study. Such a part says so in one line instead of a table,
+and a figure that no result holds has no column.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from reference_pages import table
+
+if TYPE_CHECKING:
+    from ctbench.reporting.compare import Comparison
+    from ctbench.reporting.groups import Entry
+    from ctbench.results.schema import Result
+
+ROOT = Path(__file__).parent.parent
+RESULTS = ROOT / "results"
+STUDIES = RESULTS / "studies"
+DECLARED = ("hyperprompt", "lwf", "replay")
+REFERENCES = ("naive", "separate", "joint")
+SHOWN = ("A_Acc", "O_Acc", "F_Acc")
+LOSSES = ("anytime", "learned", "unseen", "final", "FWT_all", "forgetting")
+KEPT = ("general", "general_bits", "gap_to_joint", "recovered")
+EFFECTS = ("prompt_effect", "prompt_contrast", "prompt_domains")
+EMBEDDED = ("domain", "temporal")
+REAL = ("dapset-mini", "arxiv-years")
+QUESTIONS = ("schedules", "compute", "orders", "length", "share", "widths", "languages")
+KINDS = ("bf16", "fp32")
+
+
+# What there is
+
+
+def compared(
+    folder: Path, *, streams: Sequence[str] = (), methods: Sequence[str] = (), **options: Any
+) -> Comparison | None:
+    """Compare those of some streams and methods that a folder has results of; None if it has none."""
+    import ctbench
+    from ctbench.results.files import read_results
+
+    found = [run for run in read_results(folder).results if not streams or run.stream.name in streams]
+    found = [run for run in found if not methods or run.method.name in methods]
+    return ctbench.compare(found, **options) if found else None
+
+
+def current(results: Iterable[Result]) -> list[Result]:
+    """Return the results of each method's newest version, without overridden settings."""
+    found = [result for result in results if not result.changed]
+    newest = {
+        name: max(r.method.version for r in found if r.method.name == name) for name in {r.method.name for r in found}
+    }
+    return [result for result in found if result.method.version == newest[result.method.name]]
+
+
+def outdated(folder: Path = RESULTS) -> str:
+    """Return which results are of an older version of a method than the one in its file, and which methods have none."""
+    from ctbench.plugins.find import find_plugins, load_class
+    from ctbench.results.files import read_results
+
+    old: dict[str, int] = {}
+    for result in current(read_results(folder).results):
+        old[result.method.name] = max(old.get(result.method.name, 0), result.method.version)
+    every = find_plugins("method")
+    lines, lacking = [], [f"`{name}`" for name in every if name not in old]
+    if lacking:
+        lines.append(f"- {', '.join(lacking)} {'has' if len(lacking) == 1 else 'have'} no committed results yet.")
+    for name, plugin in every.items():
+        version = load_class(plugin).version
+        if name in old and old[name] < version:
+            lines.append(
+                f"- Results, trials and speeds of `{name}` are of version {old[name]}; the method is at version {version}, "
+                "and its commands do not repeat them: use the commit that a result's provenance names."
+            )
+    return "\n".join(lines or ["- All committed results are of the methods' current versions."]) + "\n"
+
+
+def missing(what: str, how: str) -> str:
+    """Return the line that stands for a table without results."""
+    return f"- No committed results {what} yet: `{how}`.\n"
+
+
+def _tables(comparison: Comparison | None, *titles: str, what: str, how: str) -> str:
+    """Return the tables whose title begins with one of the words, or the line that there are none."""
+    from ctbench.reporting.tables import markdown
+
+    tables = comparison.tables(on_paper=True) if comparison else []
+    return "\n".join(markdown(each) for each in tables if each.title.startswith(titles)) or missing(what, how)
+
+
+# The README
+
+
+def quick(folder: Path = RESULTS) -> str:
+    """Return the matrix that `ctbench run --method naive --stream domain` prints, from the newest committed result."""
+    from ctbench.reporting.console import print_tables
+    from ctbench.reporting.summary import matrix_table
+    from ctbench.results.files import read_results
+
+    found = current(read_results(folder / "domain" / "tiny" / "naive").results)
+    run = max((result for result in found if result.seed == 0), key=lambda result: result.provenance.date)
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        print_tables([matrix_table(run)])
+    matrix = printed.getvalue().strip().split("\n\n")[1].partition("\ncontrol")[0].partition("\nmajority")[0]
+    return f"```text\n{matrix}\n```\n"
+
+
+def short(folder: Path = RESULTS) -> str:
+    """Return the means of both embedded streams: the declared comparison and three points of reference."""
+    shown, every = ("anytime", *SHOWN), (*DECLARED, *REFERENCES)
+    means: dict[str, list[str]] = {name: [] for name in every}
+    for stream in EMBEDDED:
+        comparison = compared(folder, streams=(stream,), methods=every, metric=shown)
+        rows = comparison.record()["tables"][0]["rows"] if comparison else []  # the main table comes first
+        for name in every:
+            mine = sorted((row for row in rows if row["method"] == name), key=lambda row: row["version"])
+            scores = [mine[-1]["scores"][metric]["mean"] if mine else None for metric in shown]
+            means[name] += ["–" if score is None else f"{100 * score:.1f}" for score in scores]
+    columns = [f"{stream}: {metric}" for stream in EMBEDDED for metric in shown]
+    return table(("method", *columns), [(f"`{name}`", *scores) for name, scores in means.items()])
+
+
+# The embedded streams
+
+
+def leaderboard(folder: Path = RESULTS) -> str:
+    """Return the leaderboards of the embedded streams, with variance, costs and traits."""
+    asked = "standing,variance,cost,traits,findings"
+    comparison = compared(folder, streams=EMBEDDED, columns=tuple(asked.split(",")))
+    return _tables(comparison, "", what="on the embedded streams", how="make reference")
+
+
+def losses(folder: Path = RESULTS) -> str:
+    """Return the leaderboards of LM losses: learned, unseen and final are A_Acc, O_Acc and F_Acc of losses."""
+    comparison = compared(folder, streams=EMBEDDED, on="loss", metric=LOSSES)
+    text = _tables(comparison, *EMBEDDED, what="on the embedded streams", how="make reference")
+    return re.sub(r"^- (?:finding|note:) .*\n", "", text, flags=re.M)  # those of the scores, which stand there
+
+
+def kept(folder: Path = RESULTS) -> str:
+    """Return retention, the gap to joint training, and FLOPs of every method, one table for each main leaderboard."""
+    comparison = compared(folder, streams=EMBEDDED)
+    found = [_kept_of(board) for board in _main_boards(comparison)]
+    return "\n".join(each for each in found if each) or missing("with these figures", "make reference")
+
+
+def _main_boards(comparison: Comparison | None) -> Iterator[Any]:
+    seen = set()
+    for board in comparison.boards if comparison else ():
+        name = board.group.results[0].stream.name
+        if name not in seen:
+            seen.add(name)
+            yield board
+
+
+def _kept_of(board: Any) -> str:
+    from ctbench.reporting import numbers
+    from ctbench.reporting.figures import figure_values
+    from ctbench.reporting.tables import Table, markdown, text_rows
+    from ctbench.results.figures import FIGURES
+
+    entries = [row.entry for row in board.rows]
+    known = {name: [figure_values(entry, name, board.group) for entry in entries] for name in KEPT}
+    names = [name for name, found in known.items() if not all(math.isnan(value) for each in found for value in each)]
+    naive = next((row.cost["flops"] for row in board.rows if row.entry.label == "naive"), math.nan)
+    has_flops = any(not math.isnan(row.cost["flops"]) for row in board.rows)
+    if not names and not has_flops:
+        return ""
+    rows = []
+    for row in board.rows:
+        texts = [row.entry.label, str(len(row.entry.results))]
+        texts += [_figure(row.entry, name, board.group) for name in names]
+        if has_flops:
+            ratio = row.cost["flops"] / naive
+            texts += [numbers.count(row.cost["flops"]), numbers.DASH if math.isnan(ratio) else f"{ratio:.2f}"]
+        rows.append(texts)
+    arrows = {"higher": "↑", "lower": "↓"}
+    heads = [f"{name}, {FIGURES[name].unit} {arrows[FIGURES[name].better]}" for name in names]
+    about = [f"{name}: {FIGURES[name].definition}" for name in names]
+    columns = ("method", "n", *heads, *(("FLOPs", "of naive's") if has_flops else ()))
+    title = f"What is kept, and what it costs · {board.group.title}"
+    return markdown(Table(title=title, columns=columns, rows=text_rows(rows), notes=tuple(about)))
+
+
+def _figure(entry: Entry, name: str, group: Any) -> str:
+    """Return a figure over the runs that have it, with their number if some lack it: a joint run may have fewer seeds."""
+    from dataclasses import replace
+
+    from ctbench.reporting.figures import figure_text, figure_values
+    from ctbench.reporting.numbers import DASH
+
+    values = figure_values(entry, name, group)
+    has = {run: each for (run, each), value in zip(entry.results.items(), values, strict=True) if not math.isnan(value)}
+    few = f" (n = {len(has)})" if len(has) < len(values) else ""
+    return figure_text(replace(entry, results=has), name, group) + few if has else DASH
+
+
+def effects(folder: Path = RESULTS) -> str:
+    """Return what prompts and maps change in each stage, means over runs, one table for each stream."""
+    comparison = compared(folder, streams=EMBEDDED)
+    found = [text for board in _main_boards(comparison) if (text := _effects_of(board))]
+    return "\n".join(found) or missing("with effects of prompts or maps", "make reference")
+
+
+def _effects_of(board: Any) -> str:
+    from ctbench.reporting import numbers
+    from ctbench.reporting.tables import Table, markdown, text_rows
+
+    domains = board.group.domains
+    rows = []
+    for entry in (row.entry for row in board.rows):
+        for name in EFFECTS:
+            show = numbers.percent if name == "prompt_domains" else numbers.loss
+            values = [_effect(entry, name, stage) for stage in range(1, len(domains) + 1)]
+            if not all(map(math.isnan, values)):
+                unit = "%" if name == "prompt_domains" else "nats"
+                rows.append((entry.label, f"{name}, {unit}", str(len(entry.results)), *map(show, values)))
+    if not rows:
+        return ""
+    stages = [f"{number} {name}" for number, name in enumerate(domains, start=1)]
+    notes = (
+        "prompt_effect: divergence of the LM with its own prompt or map from the LM with none; prompt_contrast: from the LM "
+        "with that of a random mixture",
+        "prompt_domains: texts whose domain a linear probe names from what is generated for them; guessing names "
+        f"{numbers.percent(1 / len(domains))} %",
+    )
+    title = f"Effects of prompts and maps after each stage · {board.group.title}"
+    shown = Table(
+        title=title, columns=("method", "effect", "n", *stages), rows=text_rows(rows), left=("effect",), notes=notes
+    )
+    return markdown(shown)
+
+
+def _effect(entry: Entry, name: str, stage: int) -> float:
+    """Return the mean over runs of an effect in a stage; NaN if a run does not hold it."""
+    records = [record for run in entry.results.values() for record in run.stages if record.stage == stage]
+    values = [record.notes.get(name) for record in records]
+    known = [float(value) for value in values if isinstance(value, int | float)]
+    return float(np.mean(known)) if known and len(known) == len(entry.results) else math.nan
+
+
+def declared(folder: Path = RESULTS) -> str:
+    """Return the paired differences of the declared comparison."""
+    how = "make reference"
+    against = compared(folder, streams=EMBEDDED, methods=DECLARED[:1])
+    if against is None:
+        return missing(f"of {DECLARED[0]}", how)
+    found = compared(folder, streams=EMBEDDED, methods=DECLARED, metric=SHOWN, against=DECLARED[0])
+    return _tables(found, "Differences", what="of the declared comparison", how=how)
+
+
+def ablations(folder: Path = RESULTS) -> str:
+    """Return the leaderboards of hyperprompt without its parts."""
+    found = compared(folder / "ablations", metric=("anytime", *SHOWN, "FWT_all"))
+    return _tables(found, *EMBEDDED, what="of ablations", how="make ablations")
+
+
+def precision(folder: Path = RESULTS) -> str:
+    """Return paired differences of naive in bf16 and in fp32 on the embedded streams."""
+    from ctbench.results.files import read_results
+
+    lines = ["| stream | metric | n | fp32 | bf16 | bf16 − fp32, seed by seed | between seeds (fp32) |"]
+    lines += ["| --- | --- | ---: | ---: | ---: | --- | ---: |"]
+    for stream in EMBEDDED:
+        runs = read_results(folder / "precision" / stream).results
+        for metric in ("anytime", *SHOWN) if runs else ():
+            found = {kind: {run.seed: run.metrics[metric] for run in runs if run.precision == kind} for kind in KINDS}
+            low, full = ([100 * found[kind][seed] for seed in sorted(found["fp32"])] for kind in KINDS)
+            each = ", ".join(f"{one - other:+.1f}" for one, other in zip(low, full, strict=True))
+            cells = stream, metric, str(len(full)), f"{np.mean(full):.1f}", f"{np.mean(low):.1f}", each
+            lines.append(f"| {' | '.join(cells)} | ± {np.std(full, ddof=1):.1f} |")
+    return "\n".join(lines) + "\n" if len(lines) > 2 else missing("in two precisions", "make precision")
+
+
+# One question each
+
+
+def table_command(study: Path) -> list[str]:
+    """Return the `ctbench compare` call that the head of a study file names, as words."""
+    head = study.read_text(encoding="utf-8").partition("name =")[0]
+    return shlex.split(re.findall(r"ctbench compare [^\n,]*", head)[-1])
+
+
+def studies(folder: Path = RESULTS) -> str:
+    """Return the table of every study that has results, under its command, and the targets of those that have none."""
+    parts, lacking = [], []
+    for name in QUESTIONS:
+        if not any((folder / name).rglob("*.json")):
+            lacking.append(f"`make {name}`")
+            continue
+        words = table_command(STUDIES / f"{name}.toml")
+        call = [sys.executable, "-m", "ctbench", *words[1:], "--format", "markdown"]
+        call[call.index("--results") + 1] = str(folder / name)
+        shown = subprocess.run(call, capture_output=True, text=True, check=True).stdout
+        parts.append(f"`make {name}`, then `{shlex.join(words)}`:\n\n{shown}")
+    if lacking:
+        parts.append(f"- No committed results yet of {', '.join(lacking)}.\n")
+    return "\n".join(parts)
+
+
+# Real text
+
+
+def real(folder: Path = RESULTS) -> str:
+    """Return the leaderboards of the streams of real text."""
+    comparison = compared(folder, streams=REAL, metric=("anytime", *SHOWN, "FWT_all"))
+    return _tables(comparison, *REAL, what="on real text", how="make reference-real")
+
+
+def adaptation(folder: Path = RESULTS) -> str:
+    """Return what naive's stages did to the domain just learned, on real text: means over run seeds."""
+    from ctbench.reporting.numbers import percent
+    from ctbench.results.files import read_results
+
+    lines = ["| stream | domain | metric | row 0 % | just learned % | LM loss before its stage | and after |"]
+    lines += ["| --- | --- | --- | ---: | ---: | ---: | ---: |"]
+    means = []
+    for stream in REAL:
+        runs = [run for run in current(read_results(folder / stream).results) if run.method.name == "naive"]
+        if not runs:
+            continue
+        scores, nats = (np.mean([getattr(run, name) for run in runs], axis=0) for name in ("matrix", "lm_loss"))
+        for task, domain in enumerate(runs[0].stream.domains):
+            metric = runs[0].stream.metric[domain]
+            shown = metric, percent(scores[0, task]), percent(scores[task + 1, task])
+            around = (f"{nats[row, task]:.2f}" for row in (task, task + 1))
+            lines.append(f"| {' | '.join((stream, domain, *shown, *around))} |")
+        found = [(np.diag(scores[1:]), len(runs), "just learned")]
+        if control := [run.control.scores for run in runs if run.control]:
+            found.append((np.mean(control, axis=0), len(control), "control"))
+        parts = [f"{100 * np.mean(row - scores[0]):+.1f} {name} (n = {count})" for row, count, name in found]
+        means.append(f"- {stream}, mean difference from row 0 in points: {', '.join(parts)}")
+    return "\n".join([*lines, "", *means]) + "\n" if means else missing("of naive on real text", "make reference-real")
+
+
+# How each row is made
+
+
+def commands(folder: Path = RESULTS) -> str:
+    """Return the command of every row of the embedded streams: of the newest version, seeds and streams together."""
+    from ctbench.results.files import read_results
+
+    found: dict[tuple[str, ...], dict[str, set[int]]] = {}
+    for run in current(read_results(folder).results):
+        if run.stream.name in EMBEDDED and not run.not_comparable:
+            found.setdefault(_command(run), {}).setdefault(run.stream.name, set()).add(run.seed)
+    rows = []
+    for words, seeds in sorted(found.items()):
+        for numbers in sorted({tuple(sorted(each)) for each in seeds.values()}):
+            mine = [stream for stream in EMBEDDED if stream in seeds and tuple(sorted(seeds[stream])) == numbers]
+            text = shlex.join(words).replace("STREAM", ",".join(mine)).replace("SEED", seed_text(numbers))
+            rows.append((f"`{words[words.index('--method') + 1]}`", f"`{text}`"))
+    return table(("row", "command"), rows) if rows else missing("on the embedded streams", "make reference")
+
+
+def _command(run: Result) -> tuple[str, ...]:
+    """Return the words of a run's command with names in place of stream and seed."""
+    from ctbench.reporting.reproduce import command_line
+
+    words = shlex.split(command_line(run))
+    for option, name in (("--stream", "STREAM"), ("--seed", "SEED")):
+        words[words.index(option) + 1] = name
+    return tuple(words)
+
+
+def seed_text(seeds: Sequence[int]) -> str:
+    """Return seeds as the command line takes them: 0..2, or 0,1,5."""
+    is_range = len(seeds) > 1 and list(seeds) == list(range(seeds[0], seeds[-1] + 1))
+    return f"{seeds[0]}..{seeds[-1]}" if is_range else ",".join(map(str, seeds))
+
+
+DOCS_PARTS = (
+    outdated,
+    leaderboard,
+    losses,
+    kept,
+    effects,
+    declared,
+    ablations,
+    precision,
+    studies,
+    real,
+    adaptation,
+    commands,
+)
+"""The parts that may be made of any folder; those of the README need the results that it shows."""
