@@ -14,6 +14,7 @@ from ctbench.engine.job import Job
 from ctbench.engine.launchers.agenda import missing
 from ctbench.engine.launchers.capacity import auto_workers
 from ctbench.engine.node import Node
+from ctbench.engine.otherranks import other_ranks
 from ctbench.engine.recipes import passes, passes_line, rate_remarks
 from ctbench.engine.schedule import makespan
 from ctbench.engine.slurm.forecast import GridForecast, forecast_grid
@@ -143,7 +144,7 @@ def forecast(jobs: Sequence[Job], *, gpus: int | None = None) -> Forecast:
         workers=count,
         seconds=seconds,
         unknown=tuple(unknown.values()),
-        notes=_notes(inputs, examined),
+        notes=(*_notes(inputs, examined), *other_ranks(todo, store)),
         grid=grid,
     )
 
