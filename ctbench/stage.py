@@ -17,6 +17,7 @@ from ctbench.data.tokens import Blocks
 from ctbench.errors import BadPlugin
 from ctbench.kernels.compiled import compile_layers
 from ctbench.machine.device import seed_torch
+from ctbench.machine.ranks import ALONE, Ranks
 from ctbench.masking import Masker, replace_rows
 from ctbench.memory import Tree
 from ctbench.randomness import make_generator, seed_from
@@ -87,6 +88,7 @@ class StageInputs:
         seed: the run's seed.
         load_teacher: returns the LM as it was before this stage.
         general: the stream's general text; None for a method that does not declare that it reads it.
+        ranks: this process among those that train the stage together.
     """
 
     backbone: Backbone
@@ -97,6 +99,7 @@ class StageInputs:
     seed: int
     load_teacher: Callable[[], Backbone]
     general: Blocks | None = None
+    ranks: Ranks = ALONE
 
 
 class Stage:
@@ -147,6 +150,7 @@ class Stage:
         if self._teacher is None:
             self._teacher = self._load_teacher().requires_grad_(False).eval().to(self.device)
             self._teacher.forward_tokens = 0
+            self._teacher.sharing = self.backbone.sharing
             if self.recipe.compiled:
                 compile_layers(self._teacher.layers, self.device)
         return self._teacher

@@ -20,6 +20,7 @@ from ctbench.backbone.batch import Batch, Output, Prompt
 from ctbench.backbone.families import Role, find_family, require_family
 from ctbench.backbone.hooks import Positions, Tap, find_base, find_layers, fixed_options, mask_with_prompt
 from ctbench.backbone.keyprompt import key_width, keys_and_values
+from ctbench.backbone.shared import Sharing
 from ctbench.backbone.state import copy_into, unique_tensors
 from ctbench.backbone.wordmap import Condition, Given, WordMap
 from ctbench.errors import BadConfig, BadData
@@ -44,6 +45,7 @@ class Backbone(nn.Module):
 
     Attributes:
         forward_tokens: places that went through the model so far, those of prompts included.
+        sharing: who computes which rows of a pass; None in one process that computes all at once.
     """
 
     def __init__(
@@ -60,20 +62,19 @@ class Backbone(nn.Module):
         self.model = model
         self.tokenizer = tokenizer
         self.objective: Literal["mlm", "clm"] = objective
-        self.name = name
-        self.digest = digest
-        self.notes = notes
+        self.name, self.digest, self.notes = name, digest, notes
         self.added = nn.ModuleDict()
         self.prompter: str | None = None
         self.dropout_source = DropoutSource()
         self.forward_tokens = 0
+        self.sharing: Sharing | None = None
         self.family = find_family(model.config.model_type)
         base = find_base(model)
         self._positions = Positions(base)
         self.max_length = self._positions.limit
         self._options = fixed_options(base.forward, is_decoder=objective == "clm")
-        self._tap, self._layer_path = Tap(), find_layers(model)
-        self._tap.install(model, [] if self._layer_path is None else self.layers)
+        self.tap, self._layer_path = Tap(), find_layers(model)
+        self.tap.install(model, [] if self._layer_path is None else self.layers)
         if not uses_plain_kernels():
             align_outputs(model.get_output_embeddings())
             use_cheap_dropout(model, self.dropout_source)
@@ -162,13 +163,16 @@ class Backbone(nn.Module):
             BadData: the text is longer than the model's positions.
         """
         given = self._resolve(prompt, batch)
+        return self.read(batch, given, lm=lm) if self.sharing is None else self.sharing.read(self, batch, given, lm=lm)
+
+    def read(self, batch: Batch, given: Condition | None, *, lm: bool) -> Output:
+        """Run the text in this process, under the condition `given`."""
         if not lm or batch.positions is None:
             return Output(hidden=self._run(batch, given, find_base(self.model))[0])
         hidden, result = self._run(batch, given, self.model, positions=batch.positions)
         logits = result.logits[0]
-        if batch.targets is None:
-            return Output(hidden=hidden, logits=logits)
-        return Output(hidden=hidden, logits=logits, loss=lm_loss(logits, batch.targets))
+        loss = None if batch.targets is None else lm_loss(logits, batch.targets)
+        return Output(hidden=hidden, logits=logits, loss=loss)
 
     def features(self, batch: Batch, *, head: Literal["lm", "plain"] = "lm", prompt: Given = "own") -> Tensor:
         """Return [B, T, F] per token: what enters the output embedding ("lm") or the hidden states ("plain").
@@ -250,7 +254,7 @@ class Backbone(nn.Module):
         positions: Tensor | None = None,
         captures: bool = False,
     ) -> tuple[Tensor, Any]:
-        tap = self._tap
+        tap = self.tap
         self.forward_tokens += batch.input_ids.numel() + len(batch.input_ids) * (prompt.length if prompt else 0)
         try:
             inputs = self._inputs(batch, prompt)
@@ -272,13 +276,13 @@ class Backbone(nn.Module):
         if "position_ids" in inputs:
             inputs["position_ids"] = self._positions.ids(batch, 0 if prompt is None else prompt.length)
         if prompt is None or isinstance(prompt, WordMap):
-            self._tap.word_map, self._tap.num_tokens = prompt, num_tokens
+            self.tap.word_map, self.tap.num_tokens = prompt, num_tokens
             return inputs | {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}
         width = 2 * key_width(self) if prompt.keys else self.hidden_size
         wanted = (self.num_layers, prompt.length, width) if prompt.deep else (prompt.length, self.width)
         prompt.check_shape(wanted, len(batch.input_ids))
         return inputs | {
-            "inputs_embeds": self._tap.put_in_front(prompt, self.embed(batch.input_ids)),
+            "inputs_embeds": self.tap.put_in_front(prompt, self.embed(batch.input_ids)),
             "attention_mask": mask_with_prompt(batch, prompt.length, is_encoder=self.objective == "mlm"),
         }
 

@@ -21,6 +21,7 @@ import ctbench
 from ctbench.cli.answer import answer_apart
 from ctbench.errors import BadConfig, CTBenchError, Refused, RunFailed, UnknownName, one_line, print_notices
 from ctbench.machine.interrupts import interruptible
+from ctbench.machine.launched import is_follower, num_ranks
 
 COMMANDS: Final = {
     "run": "Run methods on streams and write the results.",
@@ -107,7 +108,7 @@ def main(args: Sequence[str] | None = None) -> int:
     0 is success, 1 a failed run, 2 a wrong call, 130 an interrupt (SIGINT), 143 a termination (SIGTERM), 129 a hang-up.
     """
     given = list(sys.argv[1:] if args is None else args)
-    with interruptible() as interruption:
+    with interruptible(once=num_ranks() > 1) as interruption:  # torchrun stops its ranks, and the terminal does too
         try:
             code = _main(given)
         except OSError:
@@ -128,6 +129,8 @@ def _main(given: list[str]) -> int:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")  # letters that the terminal lacks are replaced
+    if is_follower() and (given[:1] != ["run"] or {"--dry-run", "--help", "-h"} & set(given)):
+        return 0  # the first rank says it
     try:
         wants_json = "--json" in given and not {"--help", "-h"} & set(given)
         with _notices_as_lines(), answer_apart() if wants_json else contextlib.nullcontext():

@@ -11,6 +11,7 @@ from ctbench.cli.answer import print_answer
 from ctbench.cli.options import DryRunOption, JsonOption, QuietOption, VerboseOption, progress_of, takes_options_of
 from ctbench.cli.plan import print_plan
 from ctbench.engine.failures import NodesFailed
+from ctbench.machine.launched import is_follower
 
 if TYPE_CHECKING:
     from ctbench.results.schema import Result
@@ -30,10 +31,12 @@ def command(
         print_plan(ctbench.plan(**given), as_json=as_json)
         return
     try:
-        _show(ctbench.run(**given), as_json=as_json, verbose=verbose)
+        found = ctbench.run(**given)
     except NodesFailed as error:
         _show(error.results, as_json=as_json, verbose=verbose)
         raise
+    if not is_follower():
+        _show(found, as_json=as_json, verbose=verbose)
 
 
 def _show(found: Sequence[Result], *, as_json: bool, verbose: bool) -> None:
@@ -42,6 +45,8 @@ def _show(found: Sequence[Result], *, as_json: bool, verbose: bool) -> None:
 
         records = [to_record(result) for result in found]
         print_answer(json.dumps(records[0] if len(records) == 1 else records, allow_nan=False))
+        return
+    if not found:  # the first failure ended the call
         return
     from ctbench.reporting.console import print_tables
     from ctbench.reporting.summary import answer, describe

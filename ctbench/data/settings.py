@@ -102,6 +102,11 @@ class PretrainRecipe:
     probes: Annotated[Whole, Field(ge=0, le=1000)] = 0
     """How often inside a stage the held-out losses of past domains and general text are measured, at log-spaced updates; 0 is
     never, 8 is usual. No other number changes."""
+    accumulate: Count = 1
+    """Parts in which the rows of a batch go through the LM, one after the other, where memory does not hold all at once; each
+    is computed once more for its gradient. 1 is off; others change the last bits."""
+    checkpoint_activations: Flag = False
+    """Whether only what lies between two layers is kept for the backward pass, and the inside of a layer is computed again."""
 
     def __post_init__(self) -> None:
         if self.min_lr > self.lr:
@@ -109,6 +114,10 @@ class PretrainRecipe:
         parts = ["warmup_fraction", *(["anneal_fraction"] if self.schedule in ("wsd", "rsqrt", "infinite") else [])]
         if self.schedule == "infinite" and self.constant_fraction < 1:
             parts.append("cooldown_fraction")
+        if self.compiled and (self.accumulate > 1 or self.checkpoint_activations):
+            raise ValueError(
+                "compiled layers cannot be computed again: leave out accumulate and checkpoint_activations"
+            )
         if len(parts) > 1 and sum(getattr(self, part) for part in parts) > 1 + 1e-9:
             raise ValueError(f"{' + '.join(parts)} must be at most 1 under the schedule {self.schedule}")
 
@@ -126,6 +135,8 @@ LATER: Final = (
     "carry_optimizer",
     "equal_compute",
     "probes",
+    "accumulate",
+    "checkpoint_activations",
 )
 """Keys of `PretrainRecipe` added since results exist: at their defaults they enter neither keys nor protocols nor results."""
 

@@ -22,9 +22,10 @@ from ctbench.engine.records import Stored, StoredBase, StoredCell
 from ctbench.engine.resume import load_checkpoint, save_checkpoint
 from ctbench.engine.stages import compute_stage, resolved, work_of
 from ctbench.engine.store import OTHER_HOME, Store
-from ctbench.errors import RunFailed, unwritable
+from ctbench.errors import BadConfig, RunFailed, unwritable
 from ctbench.machine.claims import Waiting
 from ctbench.machine.device import check_device, device, sharing_gpu
+from ctbench.machine.ranks import ALONE, Ranks
 from ctbench.method import Method
 from ctbench.stage import StageInputs
 from ctbench.training.checkpoint import StageCheckpoint
@@ -41,15 +42,23 @@ class Executor:
         corpora: folder of packed text, shared by all runs.
         save_seconds: wall time between two stage checkpoints.
         max_loss: training loss above which a stage fails; None has no limit.
+        ranks: this process among those that train stages together.
     """
 
     def __init__(
-        self, store: Store, corpora: Path, *, save_seconds: float = 60.0, max_loss: float | None = None
+        self,
+        store: Store,
+        corpora: Path,
+        *,
+        save_seconds: float = 60.0,
+        max_loss: float | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
         self.store = store
         self.materials = Materials(store, corpora)
         self.save_seconds = save_seconds
         self.max_loss = max_loss
+        self.ranks = ranks
 
     def compute(
         self,
@@ -81,6 +90,7 @@ class Executor:
         if self.store.has(spec.key):
             return False
         check_device(spec.identity.arithmetic.device)
+        self._check_ranks(spec)
         with self.store.claim(spec.key, waiting=waiting):
             if self.store.has(spec.key):
                 return False
@@ -90,6 +100,26 @@ class Executor:
                 hooks = LoopHooks(report=report, resuming=resuming, saved=saved, max_loss=self.max_loss)
                 _COMPUTE[spec.kind](self, spec, self._saving(spec, hooks))
         return True
+
+    def follow(self, spec: Spec) -> None:
+        """Train a stage that the first rank has called for; nothing is written."""
+        self._check_ranks(spec)
+        with sharing_gpu(thoroughly=True):
+            compute_stage(self, spec, LoopHooks(max_loss=self.max_loss))
+
+    def call_ranks(self, spec: Spec) -> None:
+        """Let the other ranks train a stage too."""
+        if self.ranks.size > 1 and self.ranks.is_first:
+            self.ranks.tell_all(spec.to_json())
+
+    def _check_ranks(self, spec: Spec) -> None:
+        """Refuse a stage that another number of ranks was planned for: it belongs to the key."""
+        planned = (spec.identity.ranks or 1) if isinstance(spec.identity, StageIdentity) else self.ranks.size
+        if planned != self.ranks.size:
+            raise BadConfig(
+                f"the stage was planned for {planned} ranks, and {self.ranks.size} would train it; only ctbench run "
+                "trains with several"
+            )
 
     def _saving(self, spec: Spec, hooks: LoopHooks) -> LoopHooks:
         folder = self.store.checkpoints(spec.key)

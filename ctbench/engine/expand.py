@@ -23,6 +23,7 @@ from ctbench.engine.identity import (
 from ctbench.engine.inputs import Inputs, text_digest
 from ctbench.engine.node import Lookup, Node, digest, in_order, plain
 from ctbench.errors import BadConfig
+from ctbench.machine.launched import num_ranks
 from ctbench.plans import BASE, Plan
 from ctbench.plugins.source import source_digest
 from ctbench.randomness import seed_from
@@ -220,6 +221,7 @@ class _Expansion:
             place=stage_place(stream, self.plan, self.steps, number),
             probed=self._probed(number) if recipe.probes else None,
             general=None if self.method is NOBODY else self.inputs.general_text,
+            ranks=num_ranks() if num_ranks() > 1 else None,
         )
         parents, title = (parent,) if parent else (), f"stage {number} ({', '.join(domains)})"
         length = trunk_steps(recipe, num_steps)

@@ -16,6 +16,7 @@ from ctbench.engine.job import Job
 from ctbench.engine.launchers.agenda import missing
 from ctbench.engine.launchers.capacity import auto_workers
 from ctbench.engine.node import Node
+from ctbench.engine.otherranks import other_ranks
 from ctbench.engine.recipes import passes, passes_line, rate_remarks
 from ctbench.engine.schedule import makespan
 from ctbench.engine.slurm.forecast import GridForecast, forecast_grid
@@ -145,7 +146,7 @@ def forecast(jobs: Sequence[Job], *, gpus: int | None = None) -> Forecast:
         workers=count,
         seconds=seconds,
         unknown=tuple(unknown.values()),
-        notes=(*_notes(inputs, examined), *_overlaps(inputs, todo)),
+        notes=(*_notes(inputs, examined), *_overlaps(inputs, todo), *other_ranks(todo, store)),
         grid=grid,
     )
 

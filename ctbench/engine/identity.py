@@ -97,6 +97,7 @@ class StageIdentity:
             gives the row; None for a whole stage.
         probed: what is measured inside the stage; None for nothing.
         general: fingerprint of the general text if the method reads it in its stages, else None.
+        ranks: number of ranks that train it together; None for one process.
     """
 
     kind: Literal["stage"] = "stage"
@@ -114,6 +115,7 @@ class StageIdentity:
     span: tuple[int, int] | None = None
     probed: Probed | None = None
     general: str | None = None
+    ranks: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,7 +174,7 @@ class CellIdentity:
 Identity = BaseIdentity | StageIdentity | LossIdentity | CellIdentity
 
 
-_LATER: Final = ("place", "span", "probed", "general")
+_LATER: Final = ("place", "span", "probed", "general", "ranks")
 """Fields of identities added since nodes exist: at None they do not enter keys."""
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterable, Sequence
 
 from ctbench.engine.expand import RunGraph
-from ctbench.engine.failures import NodesFailed
+from ctbench.engine.failures import Failure, NodesFailed
 from ctbench.engine.graph import preflight, read_runs
 from ctbench.engine.job import Job
 from ctbench.engine.launchers.agenda import missing
@@ -13,10 +14,13 @@ from ctbench.engine.launchers.capacity import auto_workers
 from ctbench.engine.launchers.events import Event, LaunchOptions
 from ctbench.engine.launchers.launch import launch
 from ctbench.engine.node import Node
+from ctbench.engine.otherranks import other_ranks
 from ctbench.engine.prune import sweep
 from ctbench.engine.recipes import rate_remarks
 from ctbench.engine.result import assemble
 from ctbench.engine.store import Store, home
+from ctbench.errors import BadConfig
+from ctbench.machine.launched import check_launch, num_ranks
 from ctbench.results.files import write_result
 from ctbench.results.schema import Result
 
@@ -51,6 +55,21 @@ def run(
         (6, 5)
     """
     asked = [jobs] if isinstance(jobs, Job) else list(jobs)
+    check_launch()
+    if num_ranks() == 1:
+        return _run(asked, functools.partial(launch, say=say), listen=listen, say=say)
+    from ctbench.engine.together import as_rank
+
+    return as_rank(lambda launcher: _run(asked, launcher, listen=listen, say=say))
+
+
+def _run(
+    asked: Sequence[Job],
+    launcher: Callable[..., tuple[Failure, ...]],
+    *,
+    listen: Callable[[Sequence[Node]], Listener] | None,
+    say: Callable[[str], None],
+) -> list[Result]:
     require_launcher(asked[0])
     runs = read_runs(asked)
     store = Store(home() / "store")
@@ -59,12 +78,12 @@ def run(
     todo = nodes_to_compute(every.values(), store, say=say)
     if cached := len(every.keys() - {node.key for node in todo}) if todo else 0:
         say(f"in the store already: {cached} of {len(every)} nodes")
-    for line in _unusual(runs):
+    for line in [*_unusual(runs), *other_ranks(todo, store)]:
         say(f"unusual: {line}")
     if todo:
         preflight([each.inputs for each in runs], store, say=say)
     hear = listen(todo) if listen is not None and todo else _ignore
-    failures = launch(todo, store, home() / "corpora", options=launch_options(asked[0], todo), listen=hear, say=say)
+    failures = launcher(todo, store, home() / "corpora", options=launch_options(asked[0], todo), listen=hear)
     found = []
     for each in runs:
         result = assemble(each, store, failures)
@@ -100,6 +119,11 @@ def require_launcher(job: Job) -> None:
     Raises:
         BadConfig: what is missing.
     """
+    if num_ranks() > 1 and (job.cluster is not None or job.num_workers):
+        given = "--launcher slurm" if job.cluster is not None else f"--workers {job.num_workers}"
+        raise BadConfig(
+            f"{num_ranks()} ranks compute all nodes themselves; leave {given} out, or call without torchrun"
+        )
     if job.cluster is not None:
         from ctbench.engine.slurm.queue import require_slurm
 

@@ -18,6 +18,7 @@ from ctbench.engine.tensors import save_changed, save_tensors, save_tree
 from ctbench.machine.device import device, device_name
 from ctbench.method import Method
 from ctbench.stage import StageInputs
+from ctbench.training.log import TrainingRecord
 from ctbench.training.optimizer import optimizer_state
 from ctbench.training.pretrain import LoopHooks, StageLoop
 from ctbench.training.schedules import START
@@ -27,9 +28,10 @@ if TYPE_CHECKING:
 
 
 def compute_stage(executor: Executor, spec: Spec, hooks: LoopHooks) -> None:
-    """Compute a stage, its trunk or its branch into the store."""
+    """Compute a stage, its trunk or its branch, with all ranks, into the store."""
     identity, materials, lookup = spec.identity, executor.materials, spec.lookup
     assert isinstance(identity, StageIdentity)
+    executor.call_ranks(spec)
     method = materials.method(lookup, identity.method)
     recipe = resolved(materials.stream(lookup).recipe.pretrain, identity.arithmetic)
     parent, trunk = _sources(spec, identity)
@@ -44,11 +46,20 @@ def compute_stage(executor: Executor, spec: Spec, hooks: LoopHooks) -> None:
         seed=identity.seed,
         general=None if identity.general is None else materials.blocks(lookup, GENERAL, recipe.length),
         load_teacher=lambda: materials.restore(lookup, method, identity.build_seed, parent)[0],
+        ranks=executor.ranks,
     )
     loop = _loop(executor, spec, method, inputs, parent)
     start = materials.branching(lookup, trunk) if trunk else None
     training = executor.train(loop, spec, hooks, start=start)
-    state, base = backbone.state(), materials.base(lookup)
+    if not executor.ranks.is_first:
+        return
+    _write(executor, spec, loop, training, before=before)
+
+
+def _write(executor: Executor, spec: Spec, loop: StageLoop, training: TrainingRecord, *, before: str) -> None:
+    """Write the node of a finished loop; `before` is the digest of the weights at its start."""
+    backbone, base = loop.stage.backbone, executor.materials.base(spec.lookup)
+    state = backbone.state()
     after = state_digest(state)
     record = StoredStage(
         training=training,
@@ -58,12 +69,13 @@ def compute_stage(executor: Executor, spec: Spec, hooks: LoopHooks) -> None:
         stored_bytes=stored_bytes(backbone, base[0], loop.stage.memory),
         work=work_of(spec),
     )
+    is_branch = isinstance(spec.identity, StageIdentity) and _sources(spec, spec.identity)[1] is not None
     with executor.writing(spec, record) as folder:
         save_changed(folder, "weights", state, base[1])
         save_tree(folder, "memory", loop.stage.memory)
         if loop.branching is not None:
             save_branching(folder, loop.branching, base[1])
-        elif recipe.carry_optimizer and trunk is None:
+        elif loop.recipe.carry_optimizer and not is_branch:
             save_tensors(folder, "optimizer", optimizer_state(loop.optimizer, loop.trained))
 
 
@@ -81,6 +93,8 @@ def _loop(executor: Executor, spec: Spec, method: Method, inputs: StageInputs, p
     )
     if (share := unknown_share(inputs.blocks, inputs.backbone.tokenizer)) >= UNKNOWN_SHARE:
         loop.stage.note(unknown_share=share)
+    if executor.ranks.size > 1:
+        loop.stage.note(ranks=executor.ranks.size)
     return loop
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -31,6 +33,7 @@ class DropoutSource:
 
     def __init__(self, seed: int = 0) -> None:
         self._generator = np.random.Generator(np.random.SFC64(seed))
+        self._rows: tuple[int, int, int] | None = None
 
     def reseed(self, seed: int) -> None:
         """Start again from `seed` (any non-negative integer)."""
@@ -44,10 +47,43 @@ class DropoutSource:
             p: share to drop, in [0, 1].
             dtype: of that tensor; the mask is as wide.
         """
-        size = math.prod(shape)
+        wanted, shape = slice(None), tuple(shape)
+        if self._rows is not None and shape[0] % self._rows[1] == 0:
+            first, count, total = self._rows
+            each = shape[0] // count  # attention has a row for every head
+            wanted, whole = slice(first * each, (first + count) * each), (total * each, *shape[1:])
+        else:
+            whole = shape
+        size = math.prod(whole)
         words = self._generator.integers(0, 1 << 64, size=(size + 3) // 4, dtype=np.uint64)
         kept = words.view(np.uint16)[:size] >= round(p * 65536)
+        kept = kept.reshape(whole)[wanted]
         return torch.from_numpy(kept.view(np.int8)).to(_BITS[dtype]).neg_().view(shape)
+
+    @property
+    def place(self) -> tuple[Any, Any]:
+        """Where the next mask begins, and of which rows it is."""
+        return self._generator.bit_generator.state, self._rows
+
+    @place.setter
+    def place(self, place: tuple[Any, Any]) -> None:
+        self._generator.bit_generator.state, self._rows = place
+
+    @contextmanager
+    def sharing(self) -> Iterator[Callable[[int, int, int], None]]:
+        """Yield a function to call before each part of a pass; whatever the parts, rows get the masks of the whole batch.
+
+        It takes the number of the first row of the part, how many rows the part has, and how many the batch has.
+        """
+        start = self._generator.bit_generator.state
+
+        def take(first: int, count: int, total: int) -> None:
+            self.place = start, (first, count, total)
+
+        try:
+            yield take
+        finally:
+            self._rows = None
 
 
 class _Drop(torch.autograd.Function):

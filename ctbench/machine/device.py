@@ -14,6 +14,7 @@ import torch
 
 from ctbench.errors import BadConfig, OutOfMemory, one_line
 from ctbench.machine.gpus import is_hidden
+from ctbench.machine.launched import local_rank
 
 _ADVICE = "without ACCELERATE_TORCH_DEVICE and with ACCELERATE_USE_CPU=1 all is done on the CPU"
 
@@ -32,7 +33,7 @@ def device() -> torch.device:
     try:
         where = torch.device(named) if named else torch.device(PartialState().device)
         if where.type == "cuda":  # generators and memory are those of the current device
-            where = torch.device("cuda", where.index or 0)
+            where = torch.device("cuda", local_rank() if where.index is None else where.index)
             torch.cuda.set_device(where)
         torch.empty(0, device=where)
     except Exception as error:  # of many kinds, by device

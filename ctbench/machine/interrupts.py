@@ -80,19 +80,14 @@ def interruptible(signals: Sequence[signal.Signals] = INTERRUPTS, *, once: bool 
 
 @dataclass(frozen=True)
 class Deferral:
-    """An interrupt that waits: the block asks `is_requested` where it may stop, and then raises `error()`."""
+    """An interrupt that waits: the block looks at `number` where it may stop, and raises `Interrupted`."""
 
     handler: Interruption | None
 
     @property
-    def is_requested(self) -> bool:
-        """Whether the process was asked to stop."""
-        return self.handler is not None and self.handler.number is not None
-
-    def error(self) -> Interrupted:
-        """Return what the block raises when it has put its things in order."""
-        assert self.handler is not None and self.handler.number is not None
-        return Interrupted(self.handler.number)
+    def number(self) -> int:
+        """The signal that asked the process to stop; 0 if none did."""
+        return (self.handler.number or 0) if self.handler is not None else 0
 
 
 @contextlib.contextmanager

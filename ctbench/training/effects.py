@@ -48,7 +48,11 @@ def looks(num_steps: int) -> frozenset[int]:
 
 
 def gradient_notes(
-    terms: Mapping[str, Tensor], parameters: Iterable[Tensor], before: Mapping[str, float]
+    terms: Mapping[str, Tensor],
+    parameters: Iterable[Tensor],
+    before: Mapping[str, float],
+    *,
+    average: Callable[[list[Tensor]], None] = lambda _: None,
 ) -> dict[str, float]:
     """Return the norm of each term's gradient in units of the LM loss's, or that of an earlier look if it is larger.
 
@@ -58,20 +62,23 @@ def gradient_notes(
         terms: the named terms of a loss; without "lm" and another one there is nothing to compare.
         parameters: what is trained.
         before: the notes so far.
+        average: sets gradients to those of the global batch, in place, where ranks share it.
     """
     if "lm" not in terms or len(terms) == 1:
         return {}
     trained = list(parameters)
-    norms = {name: _gradient_norm(term, trained) for name, term in terms.items()}
+    norms = {name: _gradient_norm(term, trained, average) for name, term in terms.items()}
     found = {f"{GRADIENT}{name}": norm / max(norms["lm"], 1e-30) for name, norm in norms.items() if name != "lm"}
     return {name: max(value, before.get(name, 0.0)) for name, value in found.items()}
 
 
-def _gradient_norm(term: Tensor, parameters: list[Tensor]) -> float:
+def _gradient_norm(term: Tensor, parameters: list[Tensor], average: Callable[[list[Tensor]], None]) -> float:
     if not term.requires_grad:
         return 0.0
-    gradients = torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True)
-    squares = [gradient.float().square().sum() for gradient in gradients if gradient is not None]
+    found = torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True)
+    gradients = [gradient for gradient in found if gradient is not None]
+    average(gradients)
+    squares = [gradient.float().square().sum() for gradient in gradients]
     return float(torch.stack(squares).sum().sqrt()) if squares else 0.0
 
 

@@ -18,7 +18,7 @@ from ctbench.errors import BadPlugin, RunFailed
 from ctbench.kernels.compiled import compile_layers, compiled_step, release_compiled
 from ctbench.machine.allocator import return_freed_memory
 from ctbench.machine.device import Stopwatch, autocast, isolated, peak_memory_bytes, reset_peak_memory
-from ctbench.machine.interrupts import deferring
+from ctbench.machine.interrupts import Interrupted, deferring
 from ctbench.memory import num_bytes
 from ctbench.method import Method
 from ctbench.stage import Stage, StageInputs
@@ -29,6 +29,7 @@ from ctbench.training.log import LOG_EVERY, LossLog, TrainingRecord
 from ctbench.training.optimizer import load_optimizer_state, make_optimizer
 from ctbench.training.probes import Probes
 from ctbench.training.schedules import START, Place, learning_rate
+from ctbench.training.together import Together
 
 Report = Callable[[int, int, float], None]
 """Called with (step, num_steps, loss) at every logged point."""
@@ -87,6 +88,7 @@ class StageLoop:
         self.stop = inputs.num_steps if stop is None else stop
         self.branching: StageCheckpoint | None = None
         self.probes = Probes() if probes is None else probes
+        self.together = Together(inputs)
         self.recipe = inputs.recipe
         self.stage = Stage(inputs)
         for part in _backbones(inputs.backbone):
@@ -135,6 +137,7 @@ class StageLoop:
                 restore(self, checkpoint)
                 if hooks.resuming is not None:
                     hooks.resuming(checkpoint.step, stage.num_steps)
+            self.together.agree(stage)
             self._updates(0 if checkpoint is None else checkpoint.step, hooks)
             self._end()
         return self._record()
@@ -150,6 +153,7 @@ class StageLoop:
         self.optimizer.zero_grad(set_to_none=True)
         with self._counting_whole():
             self.method.end(stage)
+        self.together.agree(stage)
         self._check_weights()
         if self.branching is not None:
             self.branching.forward_tokens, self.branching.flops = self.forward_tokens, self.flops.state
@@ -177,11 +181,12 @@ class StageLoop:
                 is_logged = is_last or (step + 1) % LOG_EVERY == 0
                 if is_logged:
                     means = self.log.flush(step + 1, max_loss=hooks.max_loss)
+                    self.together.check(step + 1, means["loss"], self.trained)
                     if hooks.report is not None:
                         hooks.report(step + 1, stage.num_steps, means["loss"])
-                if interrupt.is_requested:
+                if number := self.together.heard(interrupt.number):
                     self._save_interrupted(step + 1, hooks)
-                    raise interrupt.error()
+                    raise Interrupted(number)
                 is_due = is_logged and not is_last and time.perf_counter() - saved >= hooks.save_seconds
                 if hooks.save is not None and is_due:
                     hooks.save(capture(self, step + 1))
@@ -212,13 +217,19 @@ class StageLoop:
             group["lr"] = learning_rate(recipe, step, stage.num_steps, self.place)
         is_counted = step in self._counted
         with compiled_step() if self._is_compiled else nullcontext():
-            with self.flops.sampling(is_counted=is_counted, size=1), autocast(recipe.precision, stage.device):
+            counting, precision = (
+                self.flops.sampling(is_counted=is_counted, size=1),
+                autocast(recipe.precision, stage.device),
+            )
+            with counting, precision, self.together.averaging():
                 terms = _checked(self.method, self.method.loss(stage, batch))
             if step in self._looks:
-                stage.note(**gradient_notes(terms, self.trained.values(), stage.notes))
+                average = self.together.ranks.average
+                stage.note(**gradient_notes(terms, self.trained.values(), stage.notes, average=average))
             total = sum(terms.values(), start=torch.zeros((), device=stage.device))
             with self.flops.sampling(is_counted=is_counted):
                 total.backward()  # type: ignore[no-untyped-call]  # untyped upstream
+            self.together.average(self.trained.values())
         with self.flops.sampling(is_counted=is_counted):
             self.method.after_backward(stage)
         norm = torch.nn.utils.clip_grad_norm_(self.trained.values(), recipe.clip) if recipe.clip > 0 else None
@@ -235,7 +246,10 @@ class StageLoop:
             self.optimizer.state.clear()
 
     def _record(self) -> TrainingRecord:
-        stage = self.stage
+        stage, watch = self.stage, self.watch
+        flops, cpu_seconds, memory = self.together.cost(
+            flops=self.flops.total, cpu_seconds=watch.cpu_seconds, memory=peak_memory_bytes()
+        )
         return TrainingRecord(
             domains=stage.domains,
             steps=self.log.steps,
@@ -243,10 +257,10 @@ class StageLoop:
             notes={name: value if math.isfinite(value) else None for name, value in stage.notes.items()},
             tokens=stage.num_steps * self.recipe.batch * self.recipe.length,
             forward_tokens=self.forward_tokens,
-            flops=None if math.isnan(self.flops.total) else self.flops.total,
-            seconds=self.watch.seconds,
-            cpu_seconds=self.watch.cpu_seconds,
-            peak_memory_bytes=peak_memory_bytes(),
+            flops=None if math.isnan(flops) else flops,
+            seconds=watch.seconds,
+            cpu_seconds=cpu_seconds,
+            peak_memory_bytes=memory,
             trained_parameters=sum(parameter.numel() for parameter in self.trained.values()),
             stored_bytes=num_bytes(stage.memory),
             probe_steps=self.probes.seen,

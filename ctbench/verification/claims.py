@@ -60,7 +60,14 @@ def other_versions(result: Result, run: RunGraph) -> list[str]:
     device = run.inputs.arithmetic["pretrain"].device
     if was_on_gpu(result) != (device != "cpu"):
         found.append(f"{'a GPU' if was_on_gpu(result) else 'a CPU'} (here {device})")
+    found += [f"{number:g} ranks (here one process)" for number in sorted(_ranks(result))]
     return found
+
+
+def _ranks(result: Result) -> set[float]:
+    """Return the numbers of ranks that trained the stages of a result; empty for one process."""
+    noted = (stage.notes.get("ranks") for stage in result.stages)
+    return {float(number) for number in noted if isinstance(number, int | float)}
 
 
 def was_on_gpu(result: Result) -> bool:

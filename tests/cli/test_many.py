@@ -141,3 +141,10 @@ def test_no_option_with_one_value_can_be_given_twice(command, place, capsys):
             assert f"{name} was given 2 times" in capsys.readouterr().err
     assert main([command, "--nonsense"]) == 2
     assert "was given" not in capsys.readouterr().err
+
+
+def test_a_call_that_ended_without_a_result_prints_none(capsys):
+    from ctbench.cli.run import _show
+
+    _show((), as_json=False, verbose=False)
+    assert capsys.readouterr().out == ""

@@ -153,6 +153,19 @@ def test_on_another_processor_numbers_agree_within_the_noise_and_no_further(made
     assert any(remark.startswith("computed on another processor (here ") for remark in found.remarks)
 
 
+def test_stages_of_several_ranks_are_no_contradiction_and_are_compared_within_the_noise(made):
+    def train_with_two(record):
+        record["key"] = "ab" * 32
+        for stage in record["stages"]:
+            stage["weights_digest"], stage["notes"]["ranks"] = "ab" * 32, 2.0
+        record["lm_loss"][2] = [1.005 * loss for loss in record["lm_loss"][2]]
+
+    found = verified(changed(made.naive, train_with_two), made)
+    assert "computed with 2 ranks (here one process)" in found.remarks
+    verdicts = {check.node: check.verdict for check in found.checks if check.of.startswith("loss of domain")}
+    assert (verdicts["LM loss after stage 1"], verdicts["LM loss after stage 2"]) == ("equal", "differs")
+
+
 def test_another_recipe_under_the_same_name_is_found_before_anything_is_computed(made, tmp_path):
     text = made.stream.read_text(encoding="utf-8")
     other = tmp_path / made.stream.name

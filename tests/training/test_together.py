@@ -1,0 +1,187 @@
+"""Several ranks, several parts of a batch and recomputed layers: the numbers of one process that computes all at once."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from method_helpers import QUICK, core_first
+from rank_stages import CONTROLS, UNEVEN, make_world, train
+from safetensors.torch import load_file
+
+from ctbench.backbone.loading import load_backbone
+from ctbench.backbone.shared import Sharing
+from ctbench.kernels.dropout import DropoutSource
+from ctbench.machine.ranks import ALONE, Ranks
+from ctbench.masking import Masker
+from ctbench.method import Method
+from ctbench.plugins.find import find_plugins, get_method
+
+SCRIPT = Path(__file__).parent.parent / "helpers" / "rank_stages.py"
+CLOSE = 1e-5
+SAME_WEIGHTS = 2e-4
+"""A fifth of the way of one update: Adam enlarges the rounding of gradients that are nearly 0."""
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    return make_world(tmp_path_factory.mktemp("alone"))
+
+
+def train_with_ranks(folder, size, names):
+    """Return what the first of several ranks found, by name of the trial."""
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(size)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*torchrun, str(SCRIPT), str(folder), ",".join(names)], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads((folder / "found.json").read_text(encoding="utf-8"))
+    for name, trial in found.items():
+        for number, stage in enumerate(trial.get("stages", ())):
+            stage["weights"] = load_file(folder / f"{name}-{number}.safetensors")
+    return found
+
+
+def largest_difference(one, other, what):
+    """Return how far two trainings are apart in their losses or their weights."""
+    pairs = [
+        (np.asarray(first[what][name]), np.asarray(second[what][name]))
+        for first, second in zip(one["stages"], other["stages"], strict=True)
+        for name in first[what]
+    ]
+    assert [first[what].keys() for first in one["stages"]] == [second[what].keys() for second in other["stages"]]
+    return max(float(np.abs(first - second).max(initial=0.0)) for first, second in pairs)
+
+
+def alone(name, world, **changes):
+    method = CONTROLS[name][0]() if name in CONTROLS else get_method(name, **QUICK.get(name, {}))
+    return train(method, world, recipe=replace(UNEVEN, **changes))
+
+
+def assert_alike(found, wanted):
+    assert largest_difference(found, wanted, "losses") < CLOSE
+    assert largest_difference(found, wanted, "weights") < SAME_WEIGHTS
+    assert [stage["tokens"] for stage in found["stages"]] == [stage["tokens"] for stage in wanted["stages"]]
+
+
+def test_two_ranks_train_as_one_process_and_what_would_differ_is_caught(tmp_path, world):
+    found = train_with_ranks(tmp_path, 2, ["das", "hyperprompt", *CONTROLS])
+    for name in ("das", "hyperprompt", "whole batch"):
+        assert_alike(found[name], alone(name, world))
+    assert largest_difference(found["rank means"], alone("naive", world), "losses") > 10 * CLOSE
+    assert "the loss differs between ranks" in found["own rows"]["refused"]
+    assert "the loss differs between ranks" in found["gradients in the loss"]["refused"]
+    for name in ("own noise", "no average"):
+        assert "weights differ between ranks" in found[name]["refused"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("size", [2, 3])
+def test_every_method_trains_with_ranks_as_in_one_process(tmp_path, world, size):
+    names = list(find_plugins("method"))
+    found = train_with_ranks(tmp_path, size, names)
+    for name in names:
+        assert_alike(found[name], alone(name, world))
+
+
+@pytest.mark.parametrize("name", core_first(find_plugins("method"), core=("das", "hyperprompt")))
+@pytest.mark.parametrize("changes", [{"accumulate": 2}, {"checkpoint_activations": True}], ids=["parts", "layers"])
+def test_recomputed_passes_train_as_those_that_keep_everything(world, name, changes):
+    found, wanted = alone(name, world, **changes), alone(name, world)
+    assert_alike(found, wanted)
+    if "checkpoint_activations" in changes:
+        assert [stage["losses"] for stage in found["stages"]] == [stage["losses"] for stage in wanted["stages"]]
+
+
+def gradients_of(backbone, batch, *, seed=3):
+    backbone.dropout_source.reseed(seed)
+    output = backbone(batch)
+    total = output.loss + output.hidden.square().mean() + output.logits.std()
+    backbone.zero_grad()
+    total.backward()
+    return total.item(), torch.cat(
+        [weight.grad.flatten() for weight in backbone.parameters() if weight.grad is not None]
+    )
+
+
+@pytest.fixture(scope="module")
+def dropping(checkpoint):
+    """An LM with dropout, and a batch of five rows."""
+    backbone = load_backbone(str(checkpoint("bert", dropout=0.2)))
+    backbone.train()
+    blocks = np.random.default_rng(0).integers(5, backbone.vocab_size, (5, 12))
+    return backbone, Masker.of(backbone, 0.3)(blocks, np.random.default_rng(1))
+
+
+@pytest.mark.parametrize("num_parts", [2, 5])
+def test_parts_of_a_batch_get_the_dropout_of_the_whole(dropping, num_parts):
+    backbone, batch = dropping
+    wanted = gradients_of(backbone, batch)
+    parted = copy.deepcopy(backbone)
+    parted.sharing = Sharing(ALONE, num_parts)
+    found = gradients_of(parted, batch)
+    assert found[0] == pytest.approx(wanted[0], abs=CLOSE)
+    torch.testing.assert_close(found[1], wanted[1], atol=CLOSE, rtol=0)
+    other = gradients_of(parted, batch, seed=4)
+    assert (other[1] - wanted[1]).abs().max() > 100 * CLOSE  # dropout matters
+
+
+def test_predicted_places_may_stand_in_any_order(dropping):
+    backbone, batch = dropping
+    order = torch.randperm(len(batch.positions), generator=torch.Generator().manual_seed(0))
+    mixed = replace(batch, positions=batch.positions[order], targets=batch.targets[order])
+    backbone = copy.deepcopy(backbone).eval()
+    wanted = backbone(mixed)
+    backbone.sharing = Sharing(ALONE, 2)
+    found = backbone(mixed)
+    torch.testing.assert_close(found.logits, wanted.logits, atol=CLOSE, rtol=0)
+    assert found.loss.item() == pytest.approx(wanted.loss.item(), abs=CLOSE)
+
+
+def test_rows_without_a_predicted_place_count_for_nothing(dropping):
+    backbone, batch = dropping
+    kept = batch.positions < 3 * batch.input_ids.shape[1]
+    few = replace(batch, positions=batch.positions[kept], targets=batch.targets[kept])
+    backbone = copy.deepcopy(backbone).eval()
+    wanted = backbone(few).loss.item()
+    backbone.sharing = Sharing(ALONE, 5)
+    assert backbone(few).loss.item() == pytest.approx(wanted, abs=CLOSE)
+
+
+def test_a_dropout_mask_of_some_rows_is_cut_from_that_of_all():
+    whole = DropoutSource(1).keep((6, 4), 0.5, torch.float32)
+    source = DropoutSource(1)
+    with source.sharing() as take:
+        take(2, 3, 6)
+        assert torch.equal(source.keep((3, 4), 0.5, torch.float32), whole[2:5])
+    heads = DropoutSource(1).keep((12, 4), 0.5, torch.float32)
+    with DropoutSource(1).sharing() as take:
+        pass
+    source = DropoutSource(1)
+    with source.sharing() as take:
+        take(2, 3, 6)
+        assert torch.equal(source.keep((6, 4), 0.5, torch.float32), heads[4:10])
+
+
+def test_rows_are_shared_out_evenly():
+    assert Ranks(0, 3).share(8) == [3, 3, 2]
+    assert Ranks(1, 2).share(2) == [1, 1]
+
+
+def test_a_pass_with_a_gradient_outside_of_the_loss_is_not_shared(world):
+    """Ranks would each get a gradient of their own rows, and nobody averages them."""
+    backbone = copy.deepcopy(world.base)
+    blocks = next(iter(world.blocks.values()))
+    batch = Masker.of(backbone, 0.3)(blocks[np.arange(4)], np.random.default_rng(0))
+    backbone.sharing = Sharing(Ranks(1, 2))
+    assert backbone(batch).hidden.shape[0] == 4  # without a word to the other rank, who does not exist
+    assert Method.loss  # what is averaged is the loss of a method, see the test of two ranks
