@@ -15,11 +15,11 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from ctbench.engine.node import NODE_SCHEMA, Node, Spec, in_order, library_versions
+from ctbench.engine.launchers.agreement import versions
+from ctbench.engine.node import Node, Spec, in_order
 from ctbench.errors import BadConfig, RunFailed, UnknownName, unwritable
 from ctbench.machine.files import write_whole
 
@@ -168,11 +168,6 @@ def new_launch(home: Path, todo: Sequence[Node], options: Mapping[str, Any]) -> 
     except OSError as error:
         raise RunFailed(unwritable(f"the launch '{found.path}'", error, OTHER_PLACE)) from error
     return found
-
-
-def versions() -> dict[str, str]:
-    """Return what submitter and jobs must have in common."""
-    return {"ctbench": version("ctbench"), "schema of nodes": str(NODE_SCHEMA), **library_versions()}
 
 
 def launches(home: Path) -> list[LaunchFolder]:
