@@ -14,8 +14,10 @@ from ctbench.engine.launchers.events import Event, LaunchOptions
 from ctbench.engine.launchers.launch import launch
 from ctbench.engine.node import Node
 from ctbench.engine.prune import sweep
+from ctbench.engine.ray.options import RayOptions
 from ctbench.engine.recipes import rate_remarks
 from ctbench.engine.result import assemble
+from ctbench.engine.slurm.options import SlurmOptions
 from ctbench.engine.store import Store, home
 from ctbench.results.files import write_result
 from ctbench.results.schema import Result
@@ -80,13 +82,14 @@ def run(
 
 def launch_options(job: Job, todo: Sequence[Node]) -> LaunchOptions:
     """Return how the nodes of a job are computed."""
-    workers = job.num_workers
+    workers, cluster = job.num_workers, job.cluster
     return LaunchOptions(
-        workers=auto_workers(todo) if workers is None and job.cluster is None else workers,
+        workers=auto_workers(todo) if workers is None and cluster is None else workers,
         fail_fast=job.fail_fast,
         checkpoint_seconds=float(job.checkpoint_seconds),
         max_loss=job.max_loss,
-        slurm=job.cluster,
+        slurm=cluster if isinstance(cluster, SlurmOptions) else None,
+        ray=cluster if isinstance(cluster, RayOptions) else None,
     )
 
 
@@ -100,10 +103,14 @@ def require_launcher(job: Job) -> None:
     Raises:
         BadConfig: what is missing.
     """
-    if job.cluster is not None:
+    if isinstance(job.cluster, SlurmOptions):
         from ctbench.engine.slurm.queue import require_slurm
 
         require_slurm(job.cluster)
+    elif isinstance(job.cluster, RayOptions):
+        from ctbench.engine.ray.launch import require_ray
+
+        require_ray(job.cluster)
 
 
 def nodes_to_compute(nodes: Iterable[Node], store: Store, *, say: Callable[[str], None]) -> list[Node]:

@@ -96,6 +96,26 @@ class Settings:
         return _num_points(self.protocol) * sum(map(_num_points, self.methods))
 
 
+def read_several(given: object, name: str) -> list[Any]:
+    """Return several names: of a list, or of a text with commas; a path that is there may hold commas.
+
+    Raises:
+        BadConfig: neither names nor paths, or an empty name.
+    """
+    items = [given] if isinstance(given, str | Path | Mapping | Choice) else given
+    if items is None:
+        return []
+    if not isinstance(items, Sequence) or not all(isinstance(each, str | Path | Mapping | Choice) for each in items):
+        raise BadConfig(f"{name} is {given!r}; expected a name, a path, or several of them")
+    found: list[Any] = []
+    for item in items:
+        is_names = isinstance(item, str) and "," in item and not Path(item).expanduser().exists()
+        found += [each.strip() for each in item.split(",") if each.strip()] if is_names else [item]
+    if any(each == "" for each in found):
+        raise BadConfig(f"{name} is {given!r}; a name is empty")
+    return found
+
+
 def read_settings(given: Mapping[str, Any] | Iterable[str], choices: Sequence[Choice]) -> Settings:
     """Give every setting to the stream, to the methods that have it (`method.KEY`), or to one method (`NAME.KEY`).
 

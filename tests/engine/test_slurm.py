@@ -94,7 +94,7 @@ def test_wrong_keys_and_values_are_one_line(given, message, capsys, stream):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--launcher", "slum"], "launcher is 'slum'; did you mean 'slurm'? allowed: local, slurm"),
+        (["--launcher", "slum"], "launcher is 'slum'; did you mean 'slurm'? allowed: local, slurm, ray"),
         (["--slurm", "gpus=1"], "--slurm is for --launcher slurm, which was not given"),
     ],
 )

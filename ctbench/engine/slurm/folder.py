@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from ctbench.engine.launchers.agreement import versions
-from ctbench.engine.node import Node, Spec, in_order
+from ctbench.engine.node import Node, in_order, nodes_of
 from ctbench.errors import BadConfig, RunFailed, UnknownName, unwritable
 from ctbench.machine.files import write_whole
 
@@ -76,12 +76,7 @@ class LaunchFolder:
 
     def nodes(self) -> dict[str, Node]:
         """Return the nodes to compute and all their ancestors, by the key that the submitter found."""
-        found: dict[str, Node] = {}
-        for line in (self.path / NODES).read_text(encoding="utf-8").splitlines():
-            spec = Spec.from_json(line)
-            parents = tuple(found[key] for key in spec.parents)
-            found[spec.key] = Node(identity=spec.identity, lookup=spec.lookup, parents=parents, title=spec.title)
-        return found
+        return nodes_of((self.path / NODES).read_text(encoding="utf-8").splitlines())
 
     def add_shard(self, keys: Sequence[str]) -> int:
         """Write down the nodes of a shard, for the job that will compute them, and return its number."""
