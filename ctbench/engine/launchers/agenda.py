@@ -73,6 +73,10 @@ class Agenda:
         self._left = {node.key: node for node in todo}
         read = {node.key: {node.lookup.base, *(parent.key for parent in node.parents)} for node in todo}
         self._waiting = {key: {each for each in keys if each in self._left} - {key} for key, keys in read.items()}
+        self._children: dict[str, list[str]] = {key: [] for key in self._left}
+        for key, parents in self._waiting.items():
+            for parent in parents:
+                self._children[parent].append(key)
         self._height = _heights(todo)
         self._rank = {node.key: index for index, node in enumerate(todo)}
         self._ready: list[tuple[int, int, str]] = []
@@ -123,11 +127,10 @@ class Agenda:
         """Take note that a node is done."""
         self._settle(node)
         self.listen(Event(what="done", node=node))
-        for key, parents in self._waiting.items():
-            if node.key in parents:
-                parents.discard(node.key)
-                if not parents and key in self._left:
-                    self._push(key)
+        for key in self._children[node.key]:
+            self._waiting[key].discard(node.key)
+            if not self._waiting[key] and key in self._left:
+                self._push(key)
 
     def fail(self, node: Node, problem: Problem) -> None:
         """Take note of a problem with a node: it is tried again, or given up with all that need it.
