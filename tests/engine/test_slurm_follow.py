@@ -40,6 +40,12 @@ echo "Submitted batch job $n"
 """
 
 
+def looks(folder):
+    """Number of looks at the queue until now."""
+    path = folder / "looks"
+    return int(path.read_text()) if path.exists() else 0
+
+
 @pytest.fixture
 def cluster(tmp_path, monkeypatch):
     """Programs of SLURM, and a function that follows one node while squeue says one thing after the other."""
@@ -64,13 +70,16 @@ def cluster(tmp_path, monkeypatch):
         monkeypatch.setattr(follow, "GONE_SECONDS", patience)
         # the first looks are those before and while the job is submitted
         (tmp_path / "states").write_text("\n".join((GONE, GONE, *states, "computed")) + "\n")
-        lines = []
-        agenda = Agenda([node], listen=lambda _event: None)
+        lines, heard = [], []
+        (tmp_path / "looks").unlink(missing_ok=True)
+        agenda = Agenda([node], listen=lambda event: heard.append((event.what, looks(tmp_path))))
         follower = follow.Follower(
             agenda, store, launch, options=read_slurm(()), seconds={node.key: 1.0}, say=lines.append
         )
         follower.run()
-        return SimpleNamespace(jobs=[each.job for each in launch.jobs()], lines=lines, failures=agenda.failures)
+        return SimpleNamespace(
+            jobs=[each.job for each in launch.jobs()], lines=lines, heard=heard, failures=agenda.failures
+        )
 
     return run
 
@@ -84,6 +93,12 @@ def test_a_requeued_job_is_followed_through_all_its_states_and_not_submitted_aga
 def test_a_job_that_one_look_at_the_queue_lacks_is_not_over_yet(cluster):
     found = cluster("RUNNING|None|n7", GONE, *REQUEUED, GONE, "RUNNING|None|n7", patience=3600.0)
     assert found.jobs == ["1"]
+
+
+@pytest.mark.parametrize("num_waiting", [0, 3])
+def test_what_a_job_wrote_is_read_once_it_runs_and_not_while_it_waits(cluster, num_waiting):
+    found = cluster(*["PENDING|Resources|"] * num_waiting, "RUNNING|None|n7", "RUNNING|None|n7", patience=0.0)
+    assert found.heard[0] == ("start", 3 + num_waiting)
 
 
 def test_a_job_that_left_the_queue_for_good_is_over_and_its_node_is_submitted_again(cluster):
