@@ -73,6 +73,8 @@ def test_the_options_of_a_run_are_the_fields_of_a_study_and_those_of_tune_are_of
         "track",
         "launcher",
         "slurm",
+        "address",
+        "ray",
     }
     assert all(f"{table}." in argument_texts(cls.__doc__)["set"] for table in ACCEPTED for cls in (Job, Study))
 

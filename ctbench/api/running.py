@@ -41,7 +41,7 @@ def run(asked: Study) -> list[Result]:
     from ctbench.engine.run import run
     from ctbench.engine.tracking import tracked
 
-    in_jobs = asked.cluster is not None
+    in_jobs = asked.cluster is not None and (asked.launcher == "slurm" or asked.num_workers is None)
     with (
         using_device(asked.device),
         following(asked.progress, log=asked.log, workers=asked.num_workers, in_jobs=in_jobs) as (listen, say),
@@ -91,7 +91,9 @@ def plan(asked: Study, *, gpus: int | None = None) -> Forecast:
         return forecast(asked.jobs)
 
 
-@adds_job_options(without=("method", "order", "reorder_periods", "control", "study", "track", "launcher", "slurm"))
+@adds_job_options(
+    without=("method", "order", "reorder_periods", "control", "study", "track", "launcher", "slurm", "address", "ray")
+)
 def tune(
     *,
     method: Names = (),
@@ -109,8 +111,8 @@ def tune(
         trials: Number of trials per method, its defaults included.
         language_seed: Language of a synthetic stream to tune on. Default: 7.
         allow_reported: Let a synthetic stream be tuned on its own language, the one that results report.
-        **options: Options of a `Job`, except `method`, `order`, `reorder_periods`, `control`, `study`, `track`, `launcher` and
-            `slurm`.
+        **options: Options of a `Job`, except `method`, `order`, `reorder_periods`, `control`, `study`, `track`, `launcher`,
+            `slurm`, `address` and `ray`.
 
     Returns:
         One tuning for each method; its objective is the mean over the run seeds.

@@ -35,6 +35,8 @@ METAVARS: Final = {
     "seed": "N,...",
     "order": "N,...",
     "slurm": "KEY=VALUE,...",
+    "address": "HOST:PORT",
+    "ray": "KEY=VALUE,...",
 }
 TYPES: Final[dict[str, Any]] = {
     "bool": bool,

@@ -28,13 +28,14 @@ class Problem:
     """Why a node could not be computed.
 
     Args:
-        kind: "node": it fails, and the others go on; "memory" and "killed": likewise, after one more try; "call": every node
-            would be refused; "disk": the store cannot be written, so no node could be kept.
+        kind: "node": it fails, and the others go on; "memory" and "killed": likewise, after one more try; "lost": likewise,
+            after a few more; "call": every node would be refused; "disk": the store cannot be written, so no node could be
+            kept.
         reason: one line.
         trace: traceback of an exception that is none of ctbench's own.
     """
 
-    kind: Literal["node", "memory", "killed", "call", "disk"] = "node"
+    kind: Literal["node", "memory", "killed", "lost", "call", "disk"] = "node"
     reason: str
     trace: str = ""
 

@@ -20,6 +20,7 @@ from ctbench.engine.otherranks import other_ranks
 from ctbench.engine.recipes import passes, passes_line, rate_remarks
 from ctbench.engine.schedule import makespan
 from ctbench.engine.slurm.forecast import GridForecast, forecast_grid
+from ctbench.engine.slurm.options import SlurmOptions
 from ctbench.engine.speeds import read_speeds
 from ctbench.engine.store import Store, home
 from ctbench.errors import BadConfig
@@ -118,7 +119,7 @@ def forecast(jobs: Sequence[Job], *, gpus: int | None = None) -> Forecast:
         CTBenchError: a mistake in a job, or data or a model that its run would refuse.
     """
     cluster = jobs[0].cluster
-    if gpus is not None and cluster is None:
+    if gpus is not None and not isinstance(cluster, SlurmOptions):
         raise BadConfig("--gpus is for --launcher slurm, which was not given")
     store = Store(home() / "store", writes=False)
     runs = read_runs(jobs)
@@ -137,7 +138,7 @@ def forecast(jobs: Sequence[Job], *, gpus: int | None = None) -> Forecast:
     unknown = {(*work_of(node), node.kind == "cell"): node for node in todo if node.key not in known}
     seconds = None if unknown else makespan(todo, known, workers=count) if todo else 0.0
     grid = None
-    if cluster is not None and todo:
+    if isinstance(cluster, SlurmOptions) and todo:
         cost, is_measured = costs(todo, store, home())
         grid = forecast_grid(todo, cost, options=cluster, gpus=gpus, is_measured=is_measured)
     return Forecast(

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeGuard, get_args
 from ctbench.data.override import METHOD, Overrides, read_overrides, write_setting
 from ctbench.data.settings import Precision
 from ctbench.engine.launchers.events import CHECKPOINT_SECONDS, MAX_WORKERS, Event
+from ctbench.engine.ray.options import RayOptions, read_ray
 from ctbench.engine.slurm.options import LAUNCHERS, SlurmOptions, read_slurm
 from ctbench.errors import BadConfig, did_you_mean
 from ctbench.results.folder import default_results
@@ -56,9 +57,14 @@ class Job:
         results: Folder of result files. Default: results; in a checkout of ctbench my-results.
         device: Where to compute: cpu, cuda, cuda:1 (the second GPU) or mps. Default: a GPU if there is one.
         workers: Number of worker processes; 0 computes in this process, auto picks a number that suits the machine.
-        launcher: Who computes: local (worker processes of this machine) or slurm (jobs of a cluster).
+        launcher: Who computes: local (worker processes of this machine), slurm (jobs of a cluster) or ray (workers of a Ray
+            cluster).
         slurm: What to ask of SLURM for every job, as KEY=VALUE,KEY=VALUE, in Python {KEY: VALUE}: partition, account,
             qos, time, gpus, cpus, mem, constraint, exclude, nodelist, setup, minutes, grace, tries.
+        address: Address of the Ray cluster: auto (that of this machine), HOST:PORT, or local (started for this call).
+            Default: RAY_ADDRESS, else auto.
+        ray: What to ask of Ray for every worker, as KEY=VALUE,KEY=VALUE, in Python {KEY: VALUE}: gpus (fractions too),
+            cpus, mem.
         control: Also score a control: the base model pre-trained for the same number of tokens on general text.
         online: Allow ctbench to download models and data.
         fail_fast: Stop at the first failure; without it, everything that does not need what failed is computed.
@@ -93,6 +99,8 @@ class Job:
     workers: int | str | None = AUTO
     launcher: str = "local"
     slurm: Settings = ()
+    address: str | None = None
+    ray: Settings = ()
     control: bool = False
     online: bool = False
     fail_fast: bool = False
@@ -129,9 +137,9 @@ class Job:
         return read_workers(self.workers)
 
     @cached_property
-    def cluster(self) -> SlurmOptions | None:
-        """What is asked of SLURM; None if this machine computes."""
-        return read_cluster(self.launcher, self.slurm)
+    def cluster(self) -> SlurmOptions | RayOptions | None:
+        """What is asked of the cluster; None if this machine computes."""
+        return read_cluster(self)
 
     @cached_property
     def overrides(self) -> Overrides:
@@ -222,20 +230,22 @@ def read_workers(given: object) -> int | None:
     return int(number)
 
 
-def read_cluster(launcher: object, slurm: Settings) -> SlurmOptions | None:
-    """Read what is asked of SLURM; None for the local launcher.
+def read_cluster(options: Any) -> SlurmOptions | RayOptions | None:
+    """Read what a `Job` or a `Study` asks of a cluster; None for the local launcher.
 
     Raises:
-        BadConfig: an unknown launcher, or keys that SLURM does not have or that nobody would read.
+        BadConfig: an unknown launcher, or keys that the cluster does not have or that nobody would read.
     """
+    launcher = options.launcher
     if launcher not in LAUNCHERS:
         guess = did_you_mean(str(launcher), LAUNCHERS)
         raise BadConfig(f"launcher is {launcher!r}{guess} allowed: {', '.join(LAUNCHERS)}")
+    for name, owner in (("slurm", "slurm"), ("ray", "ray"), ("address", "ray")):
+        if getattr(options, name) and launcher != owner:
+            raise BadConfig(f"--{name} is for --launcher {owner}, which was not given")
     if launcher == "slurm":
-        return read_slurm(slurm)
-    if slurm:
-        raise BadConfig("--slurm is for --launcher slurm, which was not given")
-    return None
+        return read_slurm(options.slurm)
+    return read_ray(options.ray, options.address) if launcher == "ray" else None
 
 
 def check_shared(options: Any) -> None:
@@ -245,7 +255,7 @@ def check_shared(options: Any) -> None:
         BadConfig: the option, what was found and what was expected.
     """
     check_option(options, "results", str | Path | None, "a path or None")
-    for name in ("device", "track"):
+    for name in ("device", "track", "address"):
         check_option(options, name, str | None, "a name or None")
     check_option(options, "log", str | Path | None, "a path or None")
     for name in ("reorder_periods", "control", "online", "fail_fast", "equal_compute"):

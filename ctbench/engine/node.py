@@ -136,6 +136,16 @@ class Node:
         return Spec(key=self.key, identity=self.identity, lookup=self.lookup, parents=parents, title=self.title)
 
 
+def nodes_of(lines: Iterable[str]) -> dict[str, Node]:
+    """Return the nodes whose specs are lines of JSON, parents first, by the key in the spec."""
+    found: dict[str, Node] = {}
+    for line in lines:
+        spec = Spec.from_json(line)
+        parents = tuple(found[key] for key in spec.parents)
+        found[spec.key] = Node(identity=spec.identity, lookup=spec.lookup, parents=parents, title=spec.title)
+    return found
+
+
 def digest(value: object) -> str:
     """Return the SHA-256 of the canonical JSON of a plain value.
 

@@ -175,7 +175,7 @@ class Progress:
                 self.say(f"{node.title}: checkpoint saved at step {event.step} of {event.num_steps}")
             case "retrying":
                 launch.stop(node)
-                self.say(f"{node.title}: {event.reason}; tried again when the others are done")
+                self.say(f"{node.title}: {event.reason}")
             case "failed":
                 self.say(f"failed: {whose(node)}{node.title}: {event.reason}")
                 launch.drop([node, *event.dependents])

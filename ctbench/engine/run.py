@@ -16,8 +16,10 @@ from ctbench.engine.launchers.launch import launch
 from ctbench.engine.node import Node
 from ctbench.engine.otherranks import other_ranks
 from ctbench.engine.prune import sweep
+from ctbench.engine.ray.options import RayOptions
 from ctbench.engine.recipes import rate_remarks
 from ctbench.engine.result import assemble
+from ctbench.engine.slurm.options import SlurmOptions
 from ctbench.engine.store import Store, home
 from ctbench.errors import BadConfig
 from ctbench.machine.launched import check_launch, num_ranks
@@ -99,13 +101,14 @@ def _run(
 
 def launch_options(job: Job, todo: Sequence[Node]) -> LaunchOptions:
     """Return how the nodes of a job are computed."""
-    workers = job.num_workers
+    workers, cluster = job.num_workers, job.cluster
     return LaunchOptions(
-        workers=auto_workers(todo) if workers is None and job.cluster is None else workers,
+        workers=auto_workers(todo) if workers is None and cluster is None else workers,
         fail_fast=job.fail_fast,
         checkpoint_seconds=float(job.checkpoint_seconds),
         max_loss=job.max_loss,
-        slurm=job.cluster,
+        slurm=cluster if isinstance(cluster, SlurmOptions) else None,
+        ray=cluster if isinstance(cluster, RayOptions) else None,
     )
 
 
@@ -120,14 +123,18 @@ def require_launcher(job: Job) -> None:
         BadConfig: what is missing.
     """
     if num_ranks() > 1 and (job.cluster is not None or job.num_workers):
-        given = "--launcher slurm" if job.cluster is not None else f"--workers {job.num_workers}"
+        given = f"--workers {job.num_workers}" if job.cluster is None else "--launcher"
         raise BadConfig(
             f"{num_ranks()} ranks compute all nodes themselves; leave {given} out, or call without torchrun"
         )
-    if job.cluster is not None:
+    if isinstance(job.cluster, SlurmOptions):
         from ctbench.engine.slurm.queue import require_slurm
 
         require_slurm(job.cluster)
+    elif isinstance(job.cluster, RayOptions):
+        from ctbench.engine.ray.launch import require_ray
+
+        require_ray(job.cluster)
 
 
 def nodes_to_compute(nodes: Iterable[Node], store: Store, *, say: Callable[[str], None]) -> list[Node]:

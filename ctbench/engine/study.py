@@ -26,11 +26,11 @@ from ctbench.engine.job import (
     read_workers,
 )
 from ctbench.engine.launchers.events import CHECKPOINT_SECONDS
-from ctbench.engine.sweep import Choice, points, read_choice, read_settings
+from ctbench.engine.sweep import Choice, points, read_choice, read_settings, read_several
 from ctbench.errors import BadConfig
-from ctbench.machine.files import read_path
 
 if TYPE_CHECKING:
+    from ctbench.engine.ray.options import RayOptions
     from ctbench.engine.slurm.options import SlurmOptions
     from ctbench.engine.studyfile import StudyFile
     from ctbench.results.provenance import StudyRecord
@@ -54,6 +54,8 @@ OF_CALL: Final = (
     "workers",
     "launcher",
     "slurm",
+    "address",
+    "ray",
     "online",
     "fail_fast",
     "checkpoint_seconds",
@@ -113,9 +115,14 @@ class Study:
         results: Folder of result files. Default: results; in a checkout of ctbench my-results.
         device: Where to compute: cpu, cuda, cuda:1 (the second GPU) or mps. Default: a GPU if there is one.
         workers: Number of worker processes; 0 computes in this process, auto picks a number that suits the machine.
-        launcher: Who computes: local (worker processes of this machine) or slurm (jobs of a cluster).
+        launcher: Who computes: local (worker processes of this machine), slurm (jobs of a cluster) or ray (workers of a Ray
+            cluster).
         slurm: What to ask of SLURM for every job, as KEY=VALUE,KEY=VALUE, in Python {KEY: VALUE}: partition, account,
             qos, time, gpus, cpus, mem, constraint, exclude, nodelist, setup, minutes, grace, tries.
+        address: Address of the Ray cluster: auto (that of this machine), HOST:PORT, or local (started for this call).
+            Default: RAY_ADDRESS, else auto.
+        ray: What to ask of Ray for every worker, as KEY=VALUE,KEY=VALUE, in Python {KEY: VALUE}: gpus (fractions too),
+            cpus, mem.
         control: Also score a control: the base model pre-trained for the same number of tokens on general text.
         online: Allow ctbench to download models and data.
         fail_fast: Stop at the first failure; without it, everything that does not need what failed is computed.
@@ -151,6 +158,8 @@ class Study:
     workers: int | str | None = AUTO
     launcher: str = "local"
     slurm: Settings = ()
+    address: str | None = None
+    ray: Settings = ()
     control: bool = False
     online: bool = False
     fail_fast: bool = False
@@ -171,9 +180,9 @@ class Study:
         return read_workers(self.workers)
 
     @cached_property
-    def cluster(self) -> SlurmOptions | None:
-        """What is asked of SLURM; None if this machine computes."""
-        return read_cluster(self.launcher, self.slurm)
+    def cluster(self) -> SlurmOptions | RayOptions | None:
+        """What is asked of the cluster; None if this machine computes."""
+        return read_cluster(self)
 
     @cached_property
     def jobs(self) -> tuple[Job, ...]:
@@ -196,10 +205,10 @@ class Study:
     def _given(self) -> dict[str, Any]:
         """Return what the options say of a table."""
         found: dict[str, Any] = {}
-        if choices := tuple(map(read_choice, _several(self.method, "method"))):
+        if choices := tuple(map(read_choice, read_several(self.method, "method"))):
             found["methods"] = _distinct("method", choices)
         for name in ("stream", "model", "recipe", "precision"):
-            if names := tuple(map(str, _several(getattr(self, name), name))):
+            if names := tuple(map(str, read_several(getattr(self, name), name))):
                 found[FROM_FILE[name]] = _distinct(name, names)
         for precision in found.get("precisions", ()):
             if precision not in PRECISIONS:
@@ -241,22 +250,6 @@ class Study:
                         study=record,
                         **shared,
                     )
-
-
-def _several(given: object, name: str) -> list[Any]:
-    """Return several names: of a list, or of a text with commas; a path that is there may hold commas."""
-    items = [given] if isinstance(given, str | Path | Mapping | Choice) else given
-    if items is None:
-        return []
-    if not isinstance(items, Sequence) or not all(isinstance(each, str | Path | Mapping | Choice) for each in items):
-        raise BadConfig(f"{name} is {given!r}; expected a name, a path, or several of them")
-    found: list[Any] = []
-    for item in items:
-        is_names = isinstance(item, str) and "," in item and not read_path(item).exists()
-        found += [each.strip() for each in item.split(",") if each.strip()] if is_names else [item]
-    if any(each == "" for each in found):
-        raise BadConfig(f"{name} is {given!r}; a name is empty")
-    return found
 
 
 def _distinct(name: str, values: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -14,6 +14,7 @@ from ctbench.data.config import TABLES, suggest
 from ctbench.data.override import METHOD, STREAM, pairs, read_setting, write_setting
 from ctbench.data.streamfile import takes_list
 from ctbench.errors import BadConfig, UnknownName
+from ctbench.machine.files import read_path
 from ctbench.plugins.find import find_plugin
 from ctbench.plugins.source import describe_method
 
@@ -94,6 +95,26 @@ class Settings:
     def num_points(self) -> int:
         """Number of combinations, over all methods."""
         return _num_points(self.protocol) * sum(map(_num_points, self.methods))
+
+
+def read_several(given: object, name: str) -> list[Any]:
+    """Return several names: of a list, or of a text with commas; a path that is there may hold commas.
+
+    Raises:
+        BadConfig: neither names nor paths, or an empty name.
+    """
+    items = [given] if isinstance(given, str | Path | Mapping | Choice) else given
+    if items is None:
+        return []
+    if not isinstance(items, Sequence) or not all(isinstance(each, str | Path | Mapping | Choice) for each in items):
+        raise BadConfig(f"{name} is {given!r}; expected a name, a path, or several of them")
+    found: list[Any] = []
+    for item in items:
+        is_names = isinstance(item, str) and "," in item and not read_path(item).exists()
+        found += [each.strip() for each in item.split(",") if each.strip()] if is_names else [item]
+    if any(each == "" for each in found):
+        raise BadConfig(f"{name} is {given!r}; a name is empty")
+    return found
 
 
 def read_settings(given: Mapping[str, Any] | Iterable[str], choices: Sequence[Choice]) -> Settings:

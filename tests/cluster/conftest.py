@@ -1,34 +1,24 @@
-"""A real SLURM for the tests: installed with apt and started by root; elsewhere the tests are skipped, with a reason."""
+"""A real SLURM, installed with apt and started by root, and a real Ray; elsewhere the tests are skipped, with a reason."""
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
 
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))  # the controller is imported by its bare name
 from controller import PACKAGES, PATH, PROGRAMS, Controller
-from small_streams import write_method, write_stream
-
-SECONDS = 300
-"""Longest time of a command."""
-SLOW = """
-def after_step(self, stage):
-    import os, time
-    with open(os.environ["STEPS"], "a") as file:
-        file.write(f"{stage.domains} {stage.step}\\n")
-    time.sleep(float(os.environ.get("SLOW", "0")))
-"""
-"""A method that takes its time, and writes down every update that is made."""
+from place import Place
+from ray_cluster import RayCluster
+from small_streams import write_stream
 
 
 def installed() -> str:
@@ -47,10 +37,14 @@ def installed() -> str:
     return ""
 
 
+def stop(reason: str) -> None:
+    """Skip the test, unless clusters are required."""
+    (pytest.fail if os.environ.get("CTBENCH_CLUSTER") == "required" else pytest.skip)(reason)
+
+
 @pytest.fixture(scope="session")
 def slurm() -> Iterator[Controller]:
     """A controller and a node that takes jobs."""
-    stop = pytest.fail if os.environ.get("CTBENCH_CLUSTER") == "required" else pytest.skip
     if reason := installed():
         stop(reason)
     folder = Path(tempfile.mkdtemp(prefix="ctbench-slurm-"))
@@ -66,90 +60,48 @@ def slurm() -> Iterator[Controller]:
         shutil.rmtree(folder)
 
 
-class Command:
-    """A command of ctbench that runs beside the test.
-
-    Args:
-        words: its arguments.
-        environment: added to that of the test.
-        log: file of what it prints on standard error.
-    """
-
-    def __init__(self, words: tuple[Any, ...], environment: dict[str, str], log: Path) -> None:
-        self._log = log
-        with log.open("w") as errors:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "ctbench", *map(str, words)],
-                env={**os.environ, "NO_COLOR": "1", "OMP_NUM_THREADS": "1", **environment},
-                stdout=subprocess.PIPE,
-                stderr=errors,
-                text=True,
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-            )
-
-    @property
-    def errors(self) -> str:
-        """What it has printed on standard error."""
-        return self._log.read_text()
-
-    def end(self) -> tuple[int, str]:
-        """Wait for the end; return the exit code and what it printed on standard output."""
-        output, _ = self.process.communicate(timeout=SECONDS)
-        return self.process.returncode, output
-
-    def until(self, is_so: Callable[[], Any]) -> Any:
-        """Wait until something is so and return it; the command must go on until then."""
-        deadline = time.monotonic() + SECONDS
-        while not (found := is_so()):
-            assert self.process.poll() is None, self.errors
-            assert time.monotonic() < deadline, self.errors
-            time.sleep(0.1)
-        return found
-
-
-class Place:
-    """A folder with a stream, a method, and homes for stores.
-
-    Args:
-        folder: the folder.
-        slurm: the cluster.
-    """
-
-    def __init__(self, folder: Path, slurm: Controller) -> None:
-        self.folder, self.slurm = folder, slurm
-        self.stream = write_stream(folder, seeds="[0]", epochs="1", num_test="16")
-        self.method = write_method(folder, SLOW.strip(), "slow")
-        self._count = 0
-
-    def start(self, *words: Any, home: Path, **environment: str) -> Command:
-        """Start a command."""
-        self._count += 1
-        more = {"CTBENCH_HOME": str(home), "STEPS": str(home.with_suffix(".steps")), **self.slurm.environment}
-        return Command(words, {**more, **environment}, self.folder / f"{self._count}.err")
-
-    def run(self, *more: Any, home: Path, **environment: str) -> Command:
-        """Start a run of the slow method as jobs."""
-        words = ["run", "-m", self.method, "-s", self.stream, "--launcher", "slurm", "--slurm", "time=10"]
-        words += ["--results", home.with_suffix(".results"), "--checkpoint-seconds", "0"]
-        return self.start(*words, *more, home=home, **environment)
-
-    def home(self, name: str) -> Path:
-        """Return a new home that holds the base and nothing else."""
-        home = self.folder / name
-        shutil.copytree(self.folder / "reference", home)
-        for path in (home / "store").glob("??/*/record.json"):
-            if '"kind": "base"' not in path.read_text():
-                shutil.rmtree(path.parent)
-        return home
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[RayCluster]:
+    """A Ray cluster of one machine."""
+    if importlib.util.find_spec("ray") is None:
+        stop("ray is not installed: pip install 'ctbench[ray]'")
+    with (
+        tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder,
+        RayCluster(Path(folder)) as found,
+    ):
+        yield found
 
 
 @pytest.fixture(scope="session")
-def place(slurm: Controller, tmp_path_factory: pytest.TempPathFactory) -> Place:
-    """The folder, in which the run of the slow method is computed by this machine already."""
-    found = Place(tmp_path_factory.mktemp("cluster"), slurm)
+def slow_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which this machine has computed the run of the slow method, in the home `reference`."""
+    found = Place(tmp_path_factory.mktemp("cluster"), SimpleNamespace(environment={}))
     home = found.folder / "reference"
     words = ("run", "-m", found.method, "-s", found.stream, "--workers", 1, "--results", home.with_suffix(".results"))
     command = found.start(*words, home=home)
-    code, _ = command.end()
-    assert code == 0, command.errors
-    return found
+    assert command.end()[0] == 0, command.errors
+    return found.folder
+
+
+@pytest.fixture(scope="session")
+def place(slurm: Controller, slow_run: Path) -> Place:
+    """The folder of the slow run, for jobs of SLURM."""
+    return Place(slow_run, slurm)
+
+
+@pytest.fixture(scope="session")
+def ray_place(ray_cluster: RayCluster, slow_run: Path) -> Place:
+    """The folder of the slow run, for workers of Ray."""
+    return Place(slow_run, ray_cluster)
+
+
+@pytest.fixture(scope="session")
+def grid(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
+    """Three methods and two seeds: the `words` of the call, and the `home` in which this machine has computed it."""
+    place = Place(tmp_path_factory.mktemp("grid"), SimpleNamespace(environment={}))
+    stream = write_stream(place.folder, "grid", epochs="1", num_test="16")
+    words = ("run", "-m", "naive", "-m", "replay", "-m", "ewc", "-s", stream, "--seed", "0,1")
+    home = place.folder / "here"
+    command = place.start(*words, "--results", home.with_suffix(".results"), "--workers", 2, home=home)
+    assert command.end()[0] == 0, command.errors
+    return SimpleNamespace(words=words, home=home)

@@ -59,6 +59,9 @@ class Controller:
         folder: for configuration, state and logs; short, because it holds a socket.
     """
 
+    words = ("--launcher", "slurm", "--slurm", "time=10")
+    """Options of a run that computes here."""
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.host = socket.gethostname().partition(".")[0]

@@ -87,6 +87,31 @@ def test_a_node_without_memory_is_tried_once_more_alone_and_then_fails(kind):
     assert [event.what for event in events].count("retrying") == 1
 
 
+def test_a_node_whose_worker_is_lost_is_tried_again_at_once_and_fails_the_third_time():
+    made, events = agenda(BASE, ONE, OTHER)
+    made.finish(made.take(num_busy=0))
+    for _ in range(2):
+        assert made.take(num_busy=1) == ONE  # beside another one
+        made.fail(ONE, Problem(kind="lost", reason="gone"))
+    assert [event.reason for event in events if event.what == "retrying"] == ["gone; tried again at once"] * 2
+    assert made.take(num_busy=1) == ONE
+    made.fail(ONE, Problem(kind="lost", reason="gone"))
+    assert [failure.reason for failure in made.failures] == ["gone (3 workers were lost at it)"]
+    assert drain(made) == [OTHER]
+    assert made.num_left == 0
+
+
+def test_a_node_that_is_tried_alone_and_loses_its_worker_keeps_nobody_waiting():
+    made, _ = agenda(ONE, OTHER)
+    first = made.take(num_busy=0)
+    made.fail(first, Problem(kind="killed", reason="killed"))
+    second = made.take(num_busy=0)
+    made.finish(second)
+    assert made.take(num_busy=0) == first
+    made.fail(first, Problem(kind="lost", reason="gone"))
+    assert drain(made) == [first]
+
+
 def test_nothing_runs_beside_a_node_that_is_tried_alone():
     made, _ = agenda(BASE, ONE, OTHER)
     assert made.take(num_busy=0) == BASE

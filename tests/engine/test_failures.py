@@ -219,7 +219,8 @@ def test_the_node_of_a_killed_worker_is_tried_again_by_a_new_one(place, tmp_path
     )
     assert result.is_complete
     assert [event.reason for event in events if event.what == "retrying"] == [
-        "its worker was killed by signal 9 (SIGKILL), probably by the system because memory ran out"
+        "its worker was killed by signal 9 (SIGKILL), probably by the system because memory ran out; "
+        "tried again when the others are done"
     ]
     assert not list((place / "home").rglob("*.claim"))
 

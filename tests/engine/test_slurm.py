@@ -11,10 +11,11 @@ from small_streams import spec_of, write_method, write_stream
 from ctbench.cli import main
 from ctbench.engine.inputs import read_inputs
 from ctbench.engine.job import Job
+from ctbench.engine.launchers.agreement import check_nodes, check_versions, versions
 from ctbench.engine.node import in_order
-from ctbench.engine.slurm.folder import JobRecord, find_launch, launches, new_launch, versions
+from ctbench.engine.slurm.folder import JobRecord, find_launch, launches, new_launch
 from ctbench.engine.slurm.options import SlurmOptions, read_slurm
-from ctbench.engine.slurm.process import check_nodes, check_versions, computable
+from ctbench.engine.slurm.process import computable
 from ctbench.engine.slurm.queue import QueuedJob, queue, require_slurm
 from ctbench.engine.slurm.shards import LEAVES, arrays, make_shards, read_by
 from ctbench.engine.slurm.status import node_states
@@ -93,7 +94,7 @@ def test_wrong_keys_and_values_are_one_line(given, message, capsys, stream):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--launcher", "slum"], "launcher is 'slum'; did you mean 'slurm'? allowed: local, slurm"),
+        (["--launcher", "slum"], "launcher is 'slum'; did you mean 'slurm'? allowed: local, slurm, ray"),
         (["--slurm", "gpus=1"], "--slurm is for --launcher slurm, which was not given"),
     ],
 )

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import heapq
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
+from typing import Final
 
 from ctbench.engine.failures import Failure, NodesFailed, Problem, refusal
 from ctbench.engine.launchers.events import Event, Listener
 from ctbench.engine.node import Node, in_order
 from ctbench.engine.store import Store
 
+MAX_LOST: Final = 3
+"""Times that a node is given to a worker of another machine, if they are lost."""
 Damage = Callable[[Node, str], None]
 """Called with a damaged node and what is wrong with it."""
 
@@ -54,7 +57,8 @@ def missing(nodes: Iterable[Node], store: Store, *, damaged: Damage | None = Non
 class Agenda:
     """The nodes of a launch: the longest chain of waiting nodes goes first; a failed node takes along what needs it.
 
-    A node whose memory did not suffice, or whose worker was killed, is tried once more, alone, when the others are done.
+    A node whose memory did not suffice, or whose worker was killed, is tried once more, alone, when the others are done. One
+    whose worker was lost with its machine is tried again at once.
 
     Args:
         todo: from `missing`: each behind the ancestors that the store lacks.
@@ -69,11 +73,16 @@ class Agenda:
         self._left = {node.key: node for node in todo}
         read = {node.key: {node.lookup.base, *(parent.key for parent in node.parents)} for node in todo}
         self._waiting = {key: {each for each in keys if each in self._left} - {key} for key, keys in read.items()}
+        self._children: dict[str, list[str]] = {key: [] for key in self._left}
+        for key, parents in self._waiting.items():
+            for parent in parents:
+                self._children[parent].append(key)
         self._height = _heights(todo)
         self._rank = {node.key: index for index, node in enumerate(todo)}
         self._ready: list[tuple[int, int, str]] = []
         self._again: deque[Node] = deque()
         self._tried: dict[str, Problem] = {}
+        self._lost: Counter[str] = Counter()
         self._alone: str | None = None
         for key, parents in self._waiting.items():
             if not parents:
@@ -118,11 +127,10 @@ class Agenda:
         """Take note that a node is done."""
         self._settle(node)
         self.listen(Event(what="done", node=node))
-        for key, parents in self._waiting.items():
-            if node.key in parents:
-                parents.discard(node.key)
-                if not parents and key in self._left:
-                    self._push(key)
+        for key in self._children[node.key]:
+            self._waiting[key].discard(node.key)
+            if not self._waiting[key] and key in self._left:
+                self._push(key)
 
     def fail(self, node: Node, problem: Problem) -> None:
         """Take note of a problem with a node: it is tried again, or given up with all that need it.
@@ -132,22 +140,41 @@ class Agenda:
         """
         if error := refusal(node, problem):
             raise error
-        if problem.is_retried and node.key not in self._tried:
-            self._alone = None
-            self._tried[node.key] = problem
-            self._again.append(node)
-            self.listen(Event(what="retrying", node=node, reason=problem.reason))
+        if self._tries_again(node, problem):
             return
         self._settle(node)
         lost = [each for key, each in self._left.items() if self._needs(key, node.key)]
         for each in lost:
             del self._left[each.key]
-        reason = problem.reason + (" (tried twice, the second time alone)" if node.key in self._tried else "")
+        reason = problem.reason
+        if problem.kind == "lost":
+            reason += f" ({self._lost[node.key]} workers were lost at it)"
+        elif node.key in self._tried:
+            reason += " (tried twice, the second time alone)"
         failure = Failure(node=node, reason=reason, trace=problem.trace, dependents=tuple(lost))
         self.failures.append(failure)
         self.listen(Event(what="failed", node=node, reason=reason, dependents=failure.dependents))
         if self._fail_fast:
             raise NodesFailed(self.failures, went_on=False)
+
+    def _tries_again(self, node: Node, problem: Problem) -> bool:
+        """Return whether a node is tried again, and take note of that."""
+        if problem.kind == "lost":
+            self._lost[node.key] += 1
+            if self._lost[node.key] >= MAX_LOST:
+                return False
+            self._push(node.key)
+            when = "at once"
+        elif problem.is_retried and node.key not in self._tried:
+            self._tried[node.key] = problem
+            self._again.append(node)
+            when = "when the others are done"
+        else:
+            return False
+        if self._alone == node.key:
+            self._alone = None
+        self.listen(Event(what="retrying", node=node, reason=f"{problem.reason}; tried again {when}"))
+        return True
 
     def _settle(self, node: Node) -> None:
         del self._left[node.key]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from ctbench.engine.node import Node
+from ctbench.engine.ray.options import RayOptions
 from ctbench.engine.slurm.options import SlurmOptions
 
 MAX_WORKERS: Final = 256
@@ -46,11 +47,13 @@ class LaunchOptions:
     """How nodes are computed; none of this changes a number.
 
     Args:
-        workers: number of processes; 0 computes in this one. Of every job under SLURM, which picks a number if it is None.
+        workers: number of processes; 0 computes in this one. Under SLURM of every job. None: what suits the
+            cluster.
         fail_fast: whether the first failure ends the launch.
         checkpoint_seconds: wall time between two checkpoints of a stage; 0 saves one at every logged point.
         max_loss: training loss above which a stage fails; None has no limit.
-        slurm: what is asked of SLURM, whose jobs compute then; None computes on this machine.
+        slurm: what is asked of SLURM, whose jobs compute then.
+        ray: what is asked of Ray, whose workers compute then. Without either, this machine computes.
     """
 
     workers: int | None
@@ -58,6 +61,7 @@ class LaunchOptions:
     checkpoint_seconds: float = CHECKPOINT_SECONDS
     max_loss: float | None = None
     slurm: SlurmOptions | None = None
+    ray: RayOptions | None = None
 
 
 def callbacks(tell: Callable[..., None]) -> dict[str, Callable[..., None]]:

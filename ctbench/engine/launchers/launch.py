@@ -1,4 +1,4 @@
-"""Who computes the nodes of a graph: this process, local worker processes, or jobs of a cluster.
+"""Who computes the nodes of a graph: this process, local worker processes, jobs of a cluster, or workers of a Ray cluster.
 
 Launchers only decide where a node runs; its numbers do not depend on it, because the number of threads belongs to the
 node.
@@ -15,6 +15,7 @@ from ctbench.engine.failures import Failure, problem_of
 from ctbench.engine.launchers.agenda import Agenda
 from ctbench.engine.launchers.events import Event, LaunchOptions, Listener, callbacks
 from ctbench.engine.launchers.pool import Pool
+from ctbench.engine.launchers.process import Replies, Start, Worker
 from ctbench.engine.launchers.worker import arguments
 from ctbench.engine.node import Node
 from ctbench.engine.store import Store
@@ -52,10 +53,15 @@ def launch(
     agenda = Agenda(nodes, listen=listen, fail_fast=options.fail_fast)
     if options.slurm is not None:
         _launch_jobs(agenda, store, options, say)
+    elif options.ray is not None:
+        from ctbench.engine.ray.launch import compute_on_ray
+
+        args = arguments(store.root.absolute(), cache.absolute(), options)
+        compute_on_ray(agenda, args, options=options.ray, workers=options.workers, say=say)
     elif not options.workers:
         _launch_here(agenda, store, cache, options)
     else:
-        Pool(agenda, arguments(store.root, cache, options), count=min(options.workers, len(nodes))).run()
+        Pool(agenda, _starting(arguments(store.root, cache, options)), count=min(options.workers, len(nodes))).run()
     return tuple(agenda.failures)
 
 
@@ -70,6 +76,13 @@ def _launch_jobs(agenda: Agenda, store: Store, options: LaunchOptions, say: Call
     seconds, _ = costs(todo, store, home)
     folder = new_launch(home, todo, told)
     Follower(agenda, store, folder, options=options.slurm, seconds=seconds, say=say).run()
+
+
+def _starting(args: list[str]) -> Start:
+    def start(index: int, replies: Replies) -> Worker:
+        return Worker(args, index=index, replies=replies)
+
+    return start
 
 
 def _launch_here(agenda: Agenda, store: Store, cache: Path, options: LaunchOptions) -> None:

@@ -1,4 +1,4 @@
-"""Local worker processes that are given specs as JSON; they start once and keep models and data warm."""
+"""Worker processes that are given specs as JSON; they start once and keep models and data warm."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ import queue
 import time
 from typing import Any, Final
 
-from ctbench.engine.failures import Problem, problem_of_death
+from ctbench.engine.failures import Problem
 from ctbench.engine.launchers.agenda import Agenda
 from ctbench.engine.launchers.events import Event, fields_of
-from ctbench.engine.launchers.process import Replies, Worker
+from ctbench.engine.launchers.process import Replies, Server, Start
 from ctbench.engine.node import Node
+from ctbench.errors import BadConfig, RunFailed
 
 GRACE_SECONDS: Final = 30.0
 """Time that interrupted workers have to end their update and to write a checkpoint."""
@@ -24,17 +25,22 @@ class Pool:
 
     Args:
         agenda: what is to compute.
-        args: arguments of the workers.
+        start: starts a worker.
         count: number of workers.
     """
 
-    def __init__(self, agenda: Agenda, args: list[str], *, count: int) -> None:
+    def __init__(self, agenda: Agenda, start: Start, *, count: int) -> None:
         self._agenda = agenda
-        self._args = args
+        self._start = start
         self._count = count
         self._replies: Replies = queue.Queue()
-        self._workers: list[Worker] = []
+        self._workers: list[Server] = []
         self._busy: dict[int, Node] = {}
+
+    @property
+    def num_ready(self) -> int:
+        """Number of workers that can be given nodes or compute one."""
+        return sum(worker.is_ready for worker in self._workers)
 
     def run(self) -> None:
         """Compute until nothing is left.
@@ -44,7 +50,7 @@ class Pool:
         """
         try:
             for index in range(self._count):
-                self._workers.append(self._start(index))
+                self._workers.append(self._start(index, self._replies))
             self._assign()
             while self._agenda.num_left:
                 worker, reply = self._replies.get()
@@ -56,23 +62,24 @@ class Pool:
         finally:
             self._stop()
 
-    def _start(self, index: int) -> Worker:
-        return Worker(self._args, index=index, replies=self._replies)
-
     def _assign(self) -> None:
         for index in range(self._count):
-            if index in self._busy:
+            if index in self._busy or not self._workers[index].is_ready:
                 continue
             node = self._agenda.take(num_busy=len(self._busy))
             if node is None:
                 return
             self._busy[index] = node
-            if self._workers[index].process.poll() is not None:
+            if self._workers[index].has_ended:
                 self._workers[index].close()
-                self._workers[index] = self._start(index)
+                self._workers[index] = self._start(index, self._replies)
             self._workers[index].send(node.spec().to_json())
 
-    def _hear(self, worker: Worker, reply: dict[str, Any]) -> None:
+    def _hear(self, worker: Server, reply: dict[str, Any]) -> None:
+        if reply["what"] == "ready":
+            return
+        if reply["what"] == "refused":
+            raise (RunFailed if reply["code"] == 1 else BadConfig)(reply["reason"])
         node = self._busy[worker.index]
         if reply["what"] == "done":
             del self._busy[worker.index]
@@ -83,11 +90,11 @@ class Pool:
         else:
             self._agenda.listen(Event(node=node, **fields_of(reply)))
 
-    def _bury(self, worker: Worker) -> None:
+    def _bury(self, worker: Server) -> None:
         """Take note that a worker is dead; another one takes its place when there is work for it."""
-        code = worker.process.wait()
+        problem = worker.death()
         if self._workers[worker.index] is worker and worker.index in self._busy:
-            self._agenda.fail(self._busy.pop(worker.index), problem_of_death(code))
+            self._agenda.fail(self._busy.pop(worker.index), problem)
 
     def _stop(self) -> None:
         """Stop the workers; those that compute write a checkpoint first. A second interrupt kills them."""
@@ -99,10 +106,10 @@ class Pool:
                 worker.end(seconds=max(0.1, deadline - time.monotonic()))
             while not self._replies.empty():
                 worker, reply = self._replies.get()
-                if reply is not None and reply["what"] == "saved":
+                if reply is not None and reply["what"] == "saved" and worker.index in self._busy:
                     with contextlib.suppress(OSError):  # the terminal is gone
                         self._agenda.listen(Event(node=self._busy[worker.index], **fields_of(reply)))
         finally:
             for worker in self._workers:
-                if worker.process.poll() is None:
+                if not worker.has_ended:
                     worker.kill()

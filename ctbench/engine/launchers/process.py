@@ -9,13 +9,50 @@ import queue
 import subprocess
 import sys
 import threading
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Protocol
 
+from ctbench.engine.failures import Problem, problem_of_death
 from ctbench.machine.allocator import KEEP_FREED
 from ctbench.machine.gpus import visible_gpus
 
-Replies = queue.Queue[tuple["Worker", dict[str, Any] | None]]
+
+class Server(Protocol):
+    """A worker process, on this machine or on another one, as a `Pool` sees it; `index` is its number."""
+
+    index: int
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it can be given a node; one of this machine always is, because the pool replaces it if it has ended."""
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it is gone for good."""
+
+    def send(self, line: str) -> None:
+        """Give it a node."""
+
+    def ask_to_stop(self, *, is_busy: bool) -> None:
+        """Ask it to stop, after a checkpoint if it is busy."""
+
+    def close(self) -> None:
+        """Give it no more nodes."""
+
+    def end(self, *, seconds: float) -> None:
+        """Wait until it has ended, and kill it if that takes too long."""
+
+    def kill(self) -> None:
+        """End it at once."""
+
+    def death(self) -> Problem:
+        """Return what its end means."""
+
+
+Replies = queue.Queue[tuple[Server, dict[str, Any] | None]]
 """Replies of workers in the order of their arrival; None is the last one of a worker."""
+Start = Callable[[int, Replies], Server]
+"""Starts the worker of a number."""
 
 
 class Worker:
@@ -27,12 +64,23 @@ class Worker:
         replies: where its replies go.
     """
 
+    is_ready = True
+
     def __init__(self, args: list[str], *, index: int, replies: Replies) -> None:
         self.index = index
         self.process = start_serving("ctbench.engine.launchers.worker", *args, index=index)
         self._replies = replies
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the process has ended."""
+        return self.process.poll() is not None
+
+    def death(self) -> Problem:
+        """Return what the end of the process means; waits for it."""
+        return problem_of_death(self.process.wait())
 
     def send(self, line: str) -> None:
         """Give the worker a node; if it is dead, its last reply tells."""

@@ -15,11 +15,11 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from ctbench.engine.node import NODE_SCHEMA, Node, Spec, in_order, library_versions
+from ctbench.engine.launchers.agreement import versions
+from ctbench.engine.node import Node, in_order, nodes_of
 from ctbench.errors import BadConfig, RunFailed, UnknownName, unwritable
 from ctbench.machine.files import write_whole
 
@@ -76,12 +76,7 @@ class LaunchFolder:
 
     def nodes(self) -> dict[str, Node]:
         """Return the nodes to compute and all their ancestors, by the key that the submitter found."""
-        found: dict[str, Node] = {}
-        for line in (self.path / NODES).read_text(encoding="utf-8").splitlines():
-            spec = Spec.from_json(line)
-            parents = tuple(found[key] for key in spec.parents)
-            found[spec.key] = Node(identity=spec.identity, lookup=spec.lookup, parents=parents, title=spec.title)
-        return found
+        return nodes_of((self.path / NODES).read_text(encoding="utf-8").splitlines())
 
     def add_shard(self, keys: Sequence[str]) -> int:
         """Write down the nodes of a shard, for the job that will compute them, and return its number."""
@@ -168,11 +163,6 @@ def new_launch(home: Path, todo: Sequence[Node], options: Mapping[str, Any]) -> 
     except OSError as error:
         raise RunFailed(unwritable(f"the launch '{found.path}'", error, OTHER_PLACE)) from error
     return found
-
-
-def versions() -> dict[str, str]:
-    """Return what submitter and jobs must have in common."""
-    return {"ctbench": version("ctbench"), "schema of nodes": str(NODE_SCHEMA), **library_versions()}
 
 
 def launches(home: Path) -> list[LaunchFolder]:

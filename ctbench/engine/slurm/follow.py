@@ -81,6 +81,7 @@ class Follower:
         self._told: dict[str, float] = {}
         self._started: set[str] = set()
         self._own: set[str] = set()
+        self._pending: set[str] = set()
         self._is_answered = True
         self._warned: set[str] = set()
 
@@ -145,6 +146,7 @@ class Follower:
                 keys = tuple(node.key for node in shards[number].nodes)
                 self._folder.add_job(JobRecord(job=job, shard=place, keys=keys))
                 self._own.add(job)
+                self._pending.add(job)
                 self._jobs |= dict.fromkeys(keys, _Job(job=job, folder=self._folder))
         if ids and is_first:
             where = self._options.partition or "the default partition"
@@ -160,15 +162,19 @@ class Follower:
         if self._folder.is_cancelled:
             raise RunFailed("cancelled by `ctbench cancel`; run the same command to resume")
         before = self._agenda.num_left, len(self._started)
-        for job in {job.job: job for job in self._jobs.values()}.values():
-            for line in self._new_lines(job):
-                self._hear(job, line)
+        for job in {job.job: job for job in map(self._job_of, self._agenda.left())}.values():
+            if (
+                job.job not in self._pending
+            ):  # of thousands of jobs most wait, and opening a file takes the server's time
+                for line in self._new_lines(job):
+                    self._hear(job, line)
         self._finish(key for key in tuple(self._told) if self._store.has(key))
         live = queue()
         if live is None:
             self._notice(is_answered=False)
         else:
             self._notice(is_answered=True)
+            self._pending = {name for name, job in live.items() if not job.is_running}
             self._warn(live)
             self._look(live)
         return before != (self._agenda.num_left, len(self._started))
@@ -275,6 +281,9 @@ class Follower:
 
     def _has_begun(self) -> bool:
         return any(self._folder.told(job) for job in self._own)
+
+    def _job_of(self, node: Node) -> _Job:
+        return self._jobs[node.key]
 
     def _is_left(self, node: Node) -> bool:
         return node.key in self._agenda

@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from ctbench.errors import BadConfig, did_you_mean
 
-LAUNCHERS: Final = ("local", "slurm")
+LAUNCHERS: Final = ("local", "slurm", "ray")
 MAX_COUNT: Final = 4096
 _TIME: Final = re.compile(r"(?:(?P<days>\d{1,3})-)?(?P<first>\d{1,6})(?::(?P<second>\d{1,2}))?(?::(?P<third>\d{1,2}))?")
 _MEMORY: Final = re.compile(r"\d{1,9}[KMGT]?")
@@ -85,7 +85,7 @@ def read_slurm(given: Mapping[str, Any] | Sequence[str] | str) -> SlurmOptions:
     """
     known = [field.name for field in dataclasses.fields(SlurmOptions)]
     found: dict[str, Any] = {}
-    for key, value in given.items() if isinstance(given, Mapping) else _pairs(given):
+    for key, value in given.items() if isinstance(given, Mapping) else read_pairs(given, "--slurm"):
         if key not in known:
             raise BadConfig(f"--slurm has no key '{key}'{did_you_mean(str(key), known)} known: {', '.join(known)}")
         if key in found:
@@ -94,8 +94,12 @@ def read_slurm(given: Mapping[str, Any] | Sequence[str] | str) -> SlurmOptions:
     return SlurmOptions(**found)
 
 
-def _pairs(given: Sequence[str] | str) -> Iterator[tuple[str, str]]:
-    """Yield keys and values; a part without = goes on with the value before it, as in exclude=n1,n2."""
+def read_pairs(given: Sequence[str] | str, option: str) -> Iterator[tuple[str, str]]:
+    """Yield the keys and values of an option; a part without = goes on with the value before it, as in exclude=n1,n2.
+
+    Raises:
+        BadConfig: a text of another form.
+    """
     for text in [given] if isinstance(given, str) else given:
         pairs: list[tuple[str, str]] = []
         for part in str(text).split(","):
@@ -105,7 +109,7 @@ def _pairs(given: Sequence[str] | str) -> Iterator[tuple[str, str]]:
             elif pairs:
                 pairs[-1] = pairs[-1][0], f"{pairs[-1][1]},{part}"
             else:
-                raise BadConfig(f"--slurm '{text}' is not of the form KEY=VALUE,KEY=VALUE")
+                raise BadConfig(f"{option} '{text}' is not of the form KEY=VALUE,KEY=VALUE")
         yield from pairs
 
 

@@ -94,6 +94,7 @@ class Tellings:
 
 
 def _compute(folder: LaunchFolder, number: int, told: Tellings) -> None:
+    from ctbench.engine.launchers.agreement import check_nodes, check_versions
     from ctbench.engine.launchers.launch import launch
     from ctbench.engine.store import Store
 
@@ -108,48 +109,6 @@ def _compute(folder: LaunchFolder, number: int, told: Tellings) -> None:
     options = _options(plan["options"], todo)
     for failure in launch(todo, store, home / "corpora", options=options, listen=told.hear):
         print(failure.trace or failure, flush=True)
-
-
-def check_versions(planned: dict[str, str]) -> None:
-    """Refuse to compute with other versions than the submitter's.
-
-    Raises:
-        BadConfig: the versions of both.
-    """
-    from ctbench.engine.slurm.folder import versions
-    from ctbench.errors import BadConfig
-
-    found = versions()
-    if found != planned:
-        names = sorted(name for name in {*found, *planned} if found.get(name) != planned.get(name))
-        pairs = (f"{name} {planned.get(name, 'none')} there, {found.get(name, 'none')} here" for name in names)
-        raise BadConfig(f"the launch was submitted with other versions: {'; '.join(pairs)}")
-
-
-def check_nodes(nodes: Sequence[Node], keys: Sequence[str]) -> None:
-    """Refuse nodes whose methods and streams are not here, or are others than the submitter's.
-
-    Raises:
-        CTBenchError: what is missing or differs.
-    """
-    from ctbench.engine.identity import StageIdentity
-    from ctbench.errors import BadConfig, BadPlugin
-    from ctbench.plugins.find import find_plugin
-    from ctbench.plugins.source import source_digest
-
-    methods = {}
-    for node in nodes:
-        lm = node.identity if isinstance(node.identity, StageIdentity) else getattr(node.identity, "lm", None)
-        if node.lookup.method is not None and lm is not None and lm.method is not None:
-            methods[node.lookup.method] = lm.method.digest
-    for stream in sorted({node.lookup.stream for node in nodes}):
-        find_plugin("stream", stream)
-    for name, digest in sorted(methods.items()):
-        plugin = find_plugin("method", name)
-        if source_digest(plugin) != digest:
-            raise BadPlugin(f"method '{plugin.name}' is not the one that was submitted; run the same command again")
-    if any(node.key != key for node, key in zip(nodes, keys, strict=True)):
-        raise BadConfig("the nodes have other keys here; submitter and jobs must use the same installation of ctbench")
 
 
 def computable(nodes: Sequence[Node], has: Callable[[str], bool]) -> list[Node]:

@@ -1,0 +1,103 @@
+"""Commands that run beside a test, and folders for them."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from small_streams import write_method, write_stream
+
+SECONDS = 300
+"""Longest time of a command."""
+SLOW = """
+def after_step(self, stage):
+    import os, time
+    with open(os.environ["CTBENCH_STEPS"], "a") as file:
+        file.write(f"{stage.domains} {stage.step}\\n")
+    time.sleep(float(os.environ.get("CTBENCH_SLOW", "0")))
+"""
+"""A method that takes its time, and writes down every update that is made."""
+
+
+class Command:
+    """A command of ctbench that runs beside the test.
+
+    Args:
+        words: its arguments.
+        environment: added to that of the test.
+        log: file of what it prints on standard error.
+    """
+
+    def __init__(self, words: tuple[Any, ...], environment: dict[str, str], log: Path) -> None:
+        self._log = log
+        with log.open("w") as errors:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "ctbench", *map(str, words)],
+                env={**os.environ, "NO_COLOR": "1", "OMP_NUM_THREADS": "1", **environment},
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+            )
+
+    @property
+    def errors(self) -> str:
+        """What it has printed on standard error."""
+        return self._log.read_text()
+
+    def end(self) -> tuple[int, str]:
+        """Wait for the end; return the exit code and what it printed on standard output."""
+        output, _ = self.process.communicate(timeout=SECONDS)
+        return self.process.returncode, output
+
+    def until(self, is_so: Callable[[], Any]) -> Any:
+        """Wait until something is so and return it; the command must go on until then."""
+        deadline = time.monotonic() + SECONDS
+        while not (found := is_so()):
+            assert self.process.poll() is None, self.errors
+            assert time.monotonic() < deadline, self.errors
+            time.sleep(0.1)
+        return found
+
+
+class Place:
+    """A folder with a stream, a method, and homes for stores.
+
+    Args:
+        folder: the folder.
+        cluster: SLURM or Ray.
+    """
+
+    def __init__(self, folder: Path, cluster: Any) -> None:
+        self.folder, self.cluster = folder, cluster
+        self.stream = write_stream(folder, seeds="[0]", epochs="1", num_test="16")
+        self.method = write_method(folder, SLOW.strip(), "slow")
+        self._count = 0
+
+    def start(self, *words: Any, home: Path, **environment: str) -> Command:
+        """Start a command."""
+        self._count += 1
+        more = {"CTBENCH_HOME": str(home), "CTBENCH_STEPS": str(home.with_suffix(".steps"))}
+        return Command(words, {**more, **self.cluster.environment, **environment}, self.folder / f"{self._count}.err")
+
+    def run(self, *more: Any, home: Path, **environment: str) -> Command:
+        """Start a run of the slow method on the cluster."""
+        words = ["run", "-m", self.method, "-s", self.stream, *self.cluster.words]
+        words += ["--results", home.with_suffix(".results"), "--checkpoint-seconds", "0"]
+        return self.start(*words, *more, home=home, **environment)
+
+    def home(self, name: str) -> Path:
+        """Return a new home that holds the base and nothing else."""
+        home = self.folder / name
+        shutil.copytree(self.folder / "reference", home)
+        for path in (home / "store").glob("??/*/record.json"):
+            if '"kind": "base"' not in path.read_text():
+                shutil.rmtree(path.parent)
+        return home
