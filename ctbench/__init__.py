@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ctbench.api.exporting import export
+    from ctbench.api.finding import load_results, show
     from ctbench.api.launches import cancel, status
     from ctbench.api.measuring import bench
     from ctbench.api.plugins import check, ls, new, prepare
-    from ctbench.api.reading import compare, load_results, plot, report, show
+    from ctbench.api.reading import compare, plot, report
     from ctbench.api.running import plan, run, tune
     from ctbench.api.storing import store
     from ctbench.api.verifying import verify
@@ -81,7 +82,8 @@ _HOMES = {
     "ctbench.api.launches": ("cancel", "status"),
     "ctbench.api.measuring": ("bench",),
     "ctbench.api.plugins": ("check", "ls", "new", "prepare"),
-    "ctbench.api.reading": ("compare", "load_results", "plot", "report", "show"),
+    "ctbench.api.finding": ("load_results", "show"),
+    "ctbench.api.reading": ("compare", "plot", "report"),
     "ctbench.api.running": ("plan", "run", "tune"),
     "ctbench.api.storing": ("store",),
     "ctbench.api.verifying": ("verify",),

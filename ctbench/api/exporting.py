@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ctbench.api.reading import show
+from ctbench.api.finding import show
 from ctbench.errors import BadConfig
 
 if TYPE_CHECKING:
