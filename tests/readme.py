@@ -37,7 +37,10 @@ WHOLE = {
 _MARK = "<!-- generated: "
 _BLOCK = re.compile(r"(<!-- generated: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 _FIGURE = re.compile(r"(<!-- = ([^>]+?) -->)[^<]*(<!-- / -->)")
-"""A figure inside a sentence: `<!-- = domain naive F_Acc -->82.2<!-- / -->`, as `results_page.figure` reads it."""
+"""A figure inside a sentence: `<!-- = domain naive F_Acc -->82.2<!-- / -->`, as `results_page.figure` reads it.
+
+It never begins a line: Markdown would take the line for HTML and end the paragraph or the list.
+"""
 
 
 def methods() -> str:

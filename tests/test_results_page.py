@@ -8,7 +8,7 @@ import shlex
 import pytest
 import results_page
 from fake_results import digest, fake_record, with_matrix, write_fakes
-from readme import generated
+from readme import generated, pages
 from reference_pages import torn_rows
 from results_page import DOCS_PARTS, commands, effects, figure, kept, losses, seed_text, short, studies, table_command
 
@@ -162,6 +162,22 @@ def test_a_wrong_figure_in_a_sentence_is_drift():
     right = generated("ends at <!-- = domain naive F_Acc -->0<!-- / -->.")
     assert right == f"ends at <!-- = domain naive F_Acc -->{figure('domain naive F_Acc')}<!-- / -->."
     assert "-->0<" not in right
+
+
+def torn_figures(text):
+    """Return the lines that a figure begins, which Markdown would take for HTML."""
+    return [line for line in text.splitlines() if line.lstrip(" -").startswith(("<!-- = ", "<!-- / -->"))]
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_no_figure_begins_a_line(page):
+    assert torn_figures(page.read_text(encoding="utf-8")) == []
+
+
+def test_a_figure_that_begins_a_line_is_found():
+    figure_at_start = "<!-- = domain row0 -->71.8<!-- / --> points"
+    assert torn_figures(f"- ends at\n  {figure_at_start}\n") == [f"  {figure_at_start}"]
+    assert torn_figures(f"- ends at {figure_at_start}\n") == []
 
 
 def test_every_study_names_one_command():
