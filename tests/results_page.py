@@ -131,6 +131,64 @@ def short(folder: Path = RESULTS) -> str:
     return table(("method", *columns), [(f"`{name}`", *scores) for name, scores in means.items()])
 
 
+# Figures in prose
+
+
+def figure(asked: str, folder: Path = RESULTS) -> str:
+    """Return a figure that a sentence asks for, from the main leaderboard of a stream; a dash if it does not exist.
+
+    Args:
+        asked: "STREAM METHOD NAME", with the name of a metric, a figure or a cost; "STREAM METHOD-OTHER METRIC" is the paired
+            difference with its interval, "STREAM METHOD/OTHER COST" a ratio, and "STREAM row0" or "STREAM control" the mean
+            over tasks. Scores are in percent.
+        folder: the results.
+    """
+    from ctbench.reporting import numbers
+
+    stream, what, *name = asked.split()
+    board = next(_main_boards(compared(folder, streams=(stream,), metric=tuple(_metrics(name)))), None)
+    if board is None:
+        return numbers.DASH
+    if not name:
+        results = board.group.results
+        rows = (
+            [run.matrix[0] for run in results] if what == "row0" else [r.control.scores for r in results if r.control]
+        )
+        return numbers.percent(float(np.mean(rows)) if rows else math.nan)
+    newest: dict[str, Any] = {}
+    for row in sorted(board.rows, key=lambda row: row.entry.first.method.version):
+        if not any(key.startswith("method.") for key in row.entry.first.changed):
+            newest[row.entry.name] = row
+    mine = [newest.get(each) for each in re.split("[-/]", what)]
+    return numbers.DASH if None in mine else _figure_of(board, mine, name[0], is_ratio="/" in what)
+
+
+def _metrics(name: Sequence[str]) -> list[str]:
+    from ctbench.results.metrics import METRICS
+
+    return [each for each in name if each in METRICS] or ["anytime"]
+
+
+def _figure_of(board: Any, rows: Sequence[Any], name: str, *, is_ratio: bool) -> str:
+    from ctbench.reporting import numbers
+    from ctbench.reporting.scores import COSTS, differences
+    from ctbench.reporting.statistics.intervals import mean_interval
+    from ctbench.results.figures import FIGURES
+
+    if is_ratio:
+        ratio = rows[0].cost[name] / rows[1].cost[name]
+        return numbers.DASH if math.isnan(ratio) else f"{ratio:.1f}"
+    if name in COSTS:
+        return numbers.cost(name, rows[0].cost[name])
+    if name in FIGURES:
+        return _figure(rows[0].entry, name, board.group).partition(" ")[0]
+    metric, scores = board.question.metric(name), [row.scores[name] for row in rows]
+    if len(rows) == 1:
+        return numbers.metric_number(metric, scores[0].mean)
+    found = mean_interval(differences(*scores))
+    return f"{numbers.points(found.mean)} {numbers.interval(found.low, found.high, signed=True)}"
+
+
 # The embedded streams
 
 
@@ -232,7 +290,7 @@ def _effects_of(board: Any) -> str:
     notes = (
         "prompt_effect: divergence of the LM with its own prompt or map from the LM with none; prompt_contrast: from the LM "
         "with that of a random mixture",
-        "prompt_domains: texts whose domain a linear probe names from what is generated for them; guessing names "
+        "prompt_domains: groups of texts whose domain a linear probe names from what is generated for them; guessing names "
         f"{numbers.percent(1 / len(domains))} %",
     )
     title = f"Effects of prompts and maps after each stage · {board.group.title}"

@@ -7,12 +7,13 @@ import shlex
 
 import pytest
 import results_page
-from fake_results import digest, fake_record, write_fakes
+from fake_results import digest, fake_record, with_matrix, write_fakes
+from readme import generated, pages
 from reference_pages import torn_rows
-from results_page import DOCS_PARTS, commands, effects, kept, losses, seed_text, short, studies, table_command
+from results_page import DOCS_PARTS, commands, effects, figure, kept, losses, seed_text, short, studies, table_command
 
 from ctbench.results.files import write_result
-from ctbench.results.format import result_from
+from ctbench.results.format import result_from, to_record
 
 FLOPS = {"naive": 2e12, "hypermap": 5e12, "joint": 2e12}
 
@@ -129,6 +130,54 @@ def test_a_study_with_results_shows_the_table_of_its_command(tmp_path):
     assert "| naive | 6 | 0, 1 |" in text
     assert "yet of `make schedules`, `make compute`, `make length`" in text
     assert "`make orders`, `make" not in text
+
+
+@pytest.mark.parametrize(
+    ("asked", "shown"),
+    [
+        ("domain naive F_Acc", "70.0"),
+        ("domain hypermap F_Acc", "73.0"),
+        ("domain hypermap-naive F_Acc", "+3.0 [-9.7, +15.7]"),  # 2 and 4 points: 12.706 times 1 on both sides
+        ("domain naive FWT_all", "+20.0"),
+        ("domain row0", "50.0"),
+        ("domain control", "51.0"),
+        ("domain hypermap/naive flops", "2.5"),
+        ("domain hypermap flops", "5T"),
+        ("domain naive general", "+0.250"),
+        ("domain lwf F_Acc", "–"),
+        ("temporal naive F_Acc", "–"),
+    ],
+)
+def test_a_figure_in_a_sentence_is_worked_out_by_hand(asked, shown, tmp_path):
+    for method, scores in {"naive": (0.69, 0.71), "hypermap": (0.71, 0.75)}.items():
+        for seed, score in enumerate(scores):
+            record = to_record(full(method, seed))
+            numbers = with_matrix(record, [[0.5, 0.5], [score, 0.70], [score, score]])
+            numbers["cost"]["flops"] = FLOPS[method]
+            write_result(result_from(record | numbers), tmp_path)
+    assert figure(asked, tmp_path) == shown
+
+
+def test_a_wrong_figure_in_a_sentence_is_drift():
+    right = generated("ends at <!-- = domain naive F_Acc -->0<!-- / -->.")
+    assert right == f"ends at <!-- = domain naive F_Acc -->{figure('domain naive F_Acc')}<!-- / -->."
+    assert "-->0<" not in right
+
+
+def torn_figures(text):
+    """Return the lines that a figure begins, which Markdown would take for HTML."""
+    return [line for line in text.splitlines() if line.lstrip(" -").startswith(("<!-- = ", "<!-- / -->"))]
+
+
+@pytest.mark.parametrize("page", pages(), ids=lambda page: page.name)
+def test_no_figure_begins_a_line(page):
+    assert torn_figures(page.read_text(encoding="utf-8")) == []
+
+
+def test_a_figure_that_begins_a_line_is_found():
+    figure_at_start = "<!-- = domain row0 -->71.8<!-- / --> points"
+    assert torn_figures(f"- ends at\n  {figure_at_start}\n") == [f"  {figure_at_start}"]
+    assert torn_figures(f"- ends at {figure_at_start}\n") == []
 
 
 def test_every_study_names_one_command():
