@@ -191,7 +191,7 @@ class _Launch:
         self._started = self._logged = time.monotonic()
         self._left: tuple[float, float | None] = (self._started, work.seconds_left())
         self._share, self._updated = 0.0, 0.0
-        self._num_cells, self._cells_done = num_cells, 0
+        self._num_cells, self._cells_done, self._has_started = num_cells, 0, False
         self._training: dict[str, TaskID] = {}
         self._overall = bars.add_task("everything", total=1.0, shown=self._state)
         self._cells = bars.add_task("cells", total=num_cells, shown=f"0 of {num_cells}") if num_cells else None
@@ -206,6 +206,9 @@ class _Launch:
         self._work.start(node.key)
         if node.kind in ("base", "stage"):
             self._training[node.key] = self._bars.add_task(node.title, total=None, shown="loading")
+        if not self._shown.is_live and not self._has_started:  # a process takes seconds to import torch
+            self._line(f"{node.title}: loading")
+        self._has_started = True
 
     def resume(self, event: Event) -> None:
         self._work.resume(event.node.key, event.step / max(1, event.num_steps))

@@ -7,6 +7,7 @@ file systems that ctbench runs on, shared ones included. A crash leaves at most 
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import uuid
@@ -36,6 +37,8 @@ def write_whole(path: Path, data: str | bytes, *, replace: bool = True) -> bool:
     """
     scratch = scratch_beside(path)
     try:
+        if path.exists() and not path.is_file() and not path.is_dir():
+            raise OSError(errno.EINVAL, "it is a device or a pipe", str(path))  # a rename would put a file in its place
         with scratch.open("xb") as file:
             file.write(data.encode("utf-8") if isinstance(data, str) else data)
             file.flush()

@@ -247,6 +247,21 @@ def test_text_of_page_and_plots_is_legible_in_both_colour_schemes(opened: Any, s
         opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_names_in_plots_have_an_edge_of_the_page_colour_below_their_letters(opened: Any, scheme: str) -> None:
+    media = [{"name": "prefers-color-scheme", "value": scheme}]
+    opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": media})
+    script = """
+    const page = getComputedStyle(document.documentElement).backgroundColor;
+    const styles = Array.from(document.querySelectorAll('#group0 .chart text')).map(e => getComputedStyle(e));
+    return [styles.length, styles.every(s => s.stroke === page && s.paintOrder.startsWith('stroke') && s.fill !== page)];
+    """
+    count, have_edges = opened.execute_script(script)
+    opened.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
+    assert count > 10
+    assert have_edges
+
+
 def contrast(one: str, other: str) -> float:
     """Contrast of two colours like rgb(1, 2, 3) after WCAG."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -54,6 +55,8 @@ ODD = [
     ("compare --confidence high", "'--confidence': expected a number"),
     ("compare --format latx", "did you mean 'latex'"),
     ("compare -o table.doc", "the name must end in .txt, .md, .tex"),
+    ("compare -o pipe.csv", "table 'pipe.csv' cannot be written (it is a device or a pipe)"),
+    ("report -o pipe.html", "cannot be written (it is a device or a pipe)"),
     ("compare --resize --format csv", "--resize is for LaTeX"),
     ("compare --resize -o x.md", "--resize is for LaTeX"),
     ("compare --results nowhere", "no results in nowhere"),
@@ -125,6 +128,8 @@ def place(tmp_path, monkeypatch):
     (tmp_path / "mine.py").write_text("from ctbench import Method\nclass Mine(Method):\n    '''Nothing.'''\n")
     (tmp_path / "text.txt").write_text("text")
     (tmp_path / "empty").mkdir()
+    for name in ("pipe.csv", "pipe.html"):
+        os.mkfifo(tmp_path / name)
     return tmp_path
 
 

@@ -59,6 +59,7 @@ def test_a_pipe_gets_a_line_for_each_row_and_none_for_each_cell(capsys):
     assert out == ""
     assert "to compute: 1 stages, 4 cells, 0 LM losses on 2 workers" in lines
     assert "base of s: waiting for process 7" in lines
+    assert lines.count("loading") == lines.count("base of s: loading") == 1
     assert "base of s: done in" in lines
     assert "100 %, 1 s left] naive: row 0: domain-1 50.0, domain-2 50.0" in lines
     assert "cell domain-1" not in lines

@@ -51,6 +51,17 @@ def test_a_file_is_replaced_or_kept(tmp_path):
     assert path.read_text() == "three"
 
 
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="wants named pipes")
+def test_a_pipe_or_a_device_is_refused_and_stays_what_it_is(tmp_path):
+    pipe = tmp_path / "pipe.csv"
+    os.mkfifo(pipe)
+    with pytest.raises(OSError, match="it is a device or a pipe"):
+        write_whole(pipe, "x")
+    assert pipe.is_fifo()
+    assert [path.name for path in tmp_path.iterdir()] == ["pipe.csv"]
+    assert write_whole(tmp_path / "file.csv", "x")
+
+
 def test_a_write_without_hard_links_never_replaces_either(tmp_path, monkeypatch):
     def refuse(self, target):
         raise PermissionError(1, "no hard links here")
