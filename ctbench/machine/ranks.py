@@ -94,7 +94,8 @@ class Ranks:
         for tensor in tensors if self.size > 1 else ():
             held = tensor.detach()
             whole = held.contiguous()
-            dist.broadcast(whole, src=0)
+            if whole.numel():
+                dist.broadcast(whole.view(-1).view(torch.uint8), src=0)  # gloo does not know every type
             if whole is not held:
                 held.copy_(whole)
 

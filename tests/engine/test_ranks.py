@@ -165,7 +165,7 @@ def torchrun(folder, size, *arguments):
 
 
 def by_method(folder):
-    return {result.method: result for result in read_results(folder).results}
+    return {result.method.name: result for result in read_results(folder).results}
 
 
 @pytest.mark.slow
@@ -187,32 +187,38 @@ def test_every_method_scores_with_ranks_as_in_one_process(tmp_path, monkeypatch,
 
 STOPS = """
 def after_step(self, stage):
-    import os, pathlib, signal
-    mark = pathlib.Path(os.environ["CTBENCH_HOME"]) / "stopped"
-    if stage.step == 13 and os.environ.get("RANK") == "1" and os.environ.get("STOPS") and not mark.exists():
+    import os, pathlib, signal, time
+    how, mark = os.environ.get("STOPS"), pathlib.Path(os.environ["CTBENCH_HOME"]) / "stopped"
+    if stage.step == 13 and os.environ.get("RANK") == "1" and how and not mark.exists():
         mark.touch()
-        os.kill(os.getppid(), signal.SIGTERM)
+        if how == "torchrun":
+            os.kill(os.getppid(), signal.SIGTERM)
+            while not signal.getsignal(signal.SIGTERM).number:  # until torchrun hands it on
+                time.sleep(0.01)
+        else:
+            os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
 @pytest.mark.slow
-def test_ranks_that_are_stopped_resume_bit_for_bit(tmp_path, monkeypatch):
+def test_ranks_that_are_stopped_or_killed_resume_bit_for_bit(tmp_path, monkeypatch):
     stream, method = write_stream(tmp_path, **{**QUICK, "tokens": "1_600"}), write_method(tmp_path, STOPS)
-    arguments = ["run", "--method", str(method), "--stream", str(stream), "-v"]
+    arguments = ["run", "--method", str(method), "--stream", str(stream), "-v", "--checkpoint-seconds", "0"]
     found = []
-    for name, stops in (("whole", ""), ("stopped", "1")):
-        (tmp_path / name).mkdir()
+    for stops in ("", "torchrun", "one rank"):
+        folder = tmp_path / f"stops-{stops}"
+        folder.mkdir()
         monkeypatch.setenv("STOPS", stops)
-        done = torchrun(tmp_path / name, 2, *arguments, "--results", str(tmp_path / name / "results"))
+        done = torchrun(folder, 2, *arguments, "--results", "results")
         if stops:
             assert done.returncode != 0
-            assert not list((tmp_path / name).glob("results/**/*.json"))
-            done = torchrun(tmp_path / name, 2, *arguments, "--results", str(tmp_path / name / "results"))
-            assert "resum" in done.stderr
+            assert not list(folder.glob("results/**/*.json"))
+            done = torchrun(folder, 2, *arguments, "--results", "results")
+            assert f"resuming from step {14 if stops == 'torchrun' else 10} of 20" in done.stderr
         assert done.returncode == 0, done.stderr[-3000:]
-        (result,) = read_results(tmp_path / name / "results").results
+        (result,) = read_results(folder / "results").results
         found.append([stage.weights_digest for stage in result.stages])
-    assert found[0] == found[1]
+    assert found[0] == found[1] == found[2]
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from rank_stages import CONTROLS, UNEVEN, make_world, train
 from safetensors.torch import load_file
 
 from ctbench.backbone.loading import load_backbone
+from ctbench.backbone.replay import checkpoint_layers
 from ctbench.backbone.shared import Sharing
 from ctbench.kernels.dropout import DropoutSource
 from ctbench.machine.ranks import ALONE, Ranks
@@ -133,6 +134,35 @@ def test_parts_of_a_batch_get_the_dropout_of_the_whole(dropping, num_parts):
     torch.testing.assert_close(found[1], wanted[1], atol=CLOSE, rtol=0)
     other = gradients_of(parted, batch, seed=4)
     assert (other[1] - wanted[1]).abs().max() > 100 * CLOSE  # dropout matters
+
+
+def kept_bytes(backbone, batch):
+    """Return the size of what a pass keeps for its gradient, weights left out."""
+    weights = {weight.untyped_storage().data_ptr() for weight in backbone.parameters()}
+    kept: dict[int, int] = {}
+
+    def keep(tensor):
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        loss = backbone(batch).loss
+    assert loss.requires_grad
+    return sum(kept.values())
+
+
+def test_parts_keep_no_activations_and_recomputed_layers_few(dropping):
+    backbone, batch = dropping
+    whole = kept_bytes(backbone, batch)
+    parted, layered = copy.deepcopy(backbone), copy.deepcopy(backbone)
+    parted.sharing = Sharing(ALONE, 1)
+    assert kept_bytes(parted, batch) == pytest.approx(whole, rel=0.01)
+    parted.sharing = Sharing(ALONE, 5)
+    checkpoint_layers(layered)
+    assert kept_bytes(parted, batch) < 0.05 * whole
+    assert kept_bytes(layered, batch) < 0.5 * whole
 
 
 def test_predicted_places_may_stand_in_any_order(dropping):
