@@ -43,6 +43,8 @@ def _show(found: Sequence[Result], *, as_json: bool, verbose: bool) -> None:
         records = [to_record(result) for result in found]
         print_answer(json.dumps(records[0] if len(records) == 1 else records, allow_nan=False))
         return
+    if not found:  # every node failed
+        return
     from ctbench.reporting.console import print_tables
     from ctbench.reporting.summary import answer, describe
 
