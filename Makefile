@@ -5,9 +5,9 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test test-slow test-all fuzz chaos mutations overhead audit lint types format coverage docs dist hooks test-browser test-cluster reference reference-real ablations bare precision schedules compute \
-  orders length share widths languages studies \
-  bases tune figures bench bench-gpu scaling scaling-quick readme notebook clean
+.PHONY: help demo test test-slow test-all fuzz chaos mutations overhead audit lint types format coverage docs dist hooks test-browser \
+  test-cluster reference reference-real ablations bare precision schedules compute orders length share widths languages studies bases tune \
+  figures bench bench-gpu scaling scaling-quick simulate readme notebook clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1\t/' | expand -t 16
@@ -69,7 +69,7 @@ format: $(STAMP)  ## let ruff mend what it can
 test-browser: $(STAMP)  ## the report page in a headless Chromium, which must be there
 	CTBENCH_BROWSER=required $(BIN)/python -m pytest -m browser tests/browser
 
-test-cluster: $(STAMP)  ## grids on a SLURM that is installed and started here, which takes root and apt; skipped elsewhere
+test-cluster: $(STAMP)  ## grids on a SLURM (which takes root and apt) and a Ray cluster that are started here; skipped elsewhere
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m cluster tests/cluster -rs
 
 # The committed results: studies under results/studies say what is run; what is computed is never computed again.
@@ -157,6 +157,9 @@ scaling: $(STAMP)  ## time and memory against domains, corpus, seeds and workers
 scaling-quick: SCALING = results/bench/scaling-quick.json
 scaling-quick: $(STAMP)  ## the same with few and small cases
 	$(BIN)/ctbench bench --scaling --quick -o $(SCALING)
+
+simulate: $(STAMP)  ## grids of up to 138,000 nodes on up to 1,000 GPUs, against a clock that nobody waits for (ten minutes)
+	$(BIN)/python tests/simulate_grid.py results/bench/grid.json $(FIGURES)/grid.png
 
 readme: $(STAMP)  ## the generated parts of README and docs
 	$(BIN)/python tests/readme.py

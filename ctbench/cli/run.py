@@ -46,7 +46,7 @@ def _show(found: Sequence[Result], *, as_json: bool, verbose: bool) -> None:
         records = [to_record(result) for result in found]
         print_answer(json.dumps(records[0] if len(records) == 1 else records, allow_nan=False))
         return
-    if not found:  # the first failure ended the call
+    if not found:  # every node failed, or the first failure ended the call
         return
     from ctbench.reporting.console import print_tables
     from ctbench.reporting.summary import answer, describe

@@ -22,6 +22,20 @@ def place(tmp_path, monkeypatch):
     return tmp_path
 
 
+def test_a_call_of_which_every_node_fails_names_them_and_shows_no_trace(place, capsys, monkeypatch):
+    from ctbench.engine import compute
+
+    def fail(*_):
+        raise RuntimeError("no luck")
+
+    monkeypatch.setattr(compute, "_COMPUTE", dict.fromkeys(compute._COMPUTE, fail))
+    assert main(["run", "-m", "naive", "-s", "small.toml", "--workers", "0", "-q"]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "failed: base of small: RuntimeError: no luck" in err
+    assert "Traceback" not in err
+
+
 @pytest.mark.slow
 def test_several_methods_and_a_study_are_one_call_and_nothing_is_computed_twice(place, capsys):
     args = ["-m", "naive", "-m", "replay", "-s", "small.toml", "--workers", "0", "-q", "--json"]

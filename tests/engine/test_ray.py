@@ -158,6 +158,16 @@ def test_a_machine_that_does_not_see_the_store_refuses(ask, text):
     assert "set CTBENCH_HOME" in ask()["reason"]
 
 
+def test_a_machine_on_which_ctbench_does_not_start_refuses(ask, tmp_path, monkeypatch):
+    (tmp_path / "other" / "ctbench").mkdir(parents=True)
+    (tmp_path / "other" / "ctbench" / "__init__.py").write_text("raise ImportError('broken here')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "other"))
+    told = ask()
+    assert (told["what"], told["code"]) == ("refused", 2)
+    assert told["reason"].startswith("ctbench does not start on the machine")
+    assert told["reason"].endswith("ImportError: broken here")
+
+
 def test_a_machine_without_a_plug_in_or_with_another_one_refuses(ask):
     ask.method.write_text(ask.method.read_text().replace("pass", "print()"))
     assert "method 'mine' is not the one that was submitted" in ask()["reason"]

@@ -8,6 +8,7 @@ import os
 import queue
 import socket
 import subprocess
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -27,14 +28,16 @@ class WorkerActor:
 
     def begin(self) -> str:
         """Look whether a worker can compute here; return a reply: "ready", or "refused" with the reason."""
-        from ctbench.errors import CTBenchError, RunFailed
-
-        try:
-            self._check()
-        except CTBenchError as error:
-            code = 1 if isinstance(error, RunFailed) else 2
-            return json.dumps({"what": "refused", "code": code, "reason": f"{error} (on {socket.gethostname()})"})
-        return json.dumps({"what": "ready"})
+        os.environ.update(self._setup["environment"])
+        if Path(self._setup["cwd"]).is_dir():
+            os.chdir(self._setup["cwd"])  # relative paths of settings
+        command = [sys.executable, "-P", "-m", "ctbench.engine.ray.check"]
+        done = subprocess.run(command, input=json.dumps(self._setup), capture_output=True, text=True)
+        if done.returncode == 0:
+            return done.stdout.splitlines()[-1]
+        lines = done.stderr.strip().splitlines() or [f"exit code {done.returncode}"]
+        reason = f"ctbench does not start on the machine {socket.gethostname()}: {lines[-1]}"
+        return json.dumps({"what": "refused", "code": 2, "reason": reason})
 
     def send(self, line: str) -> None:
         """Give the worker a node; it is started if there is none."""
@@ -63,31 +66,6 @@ class WorkerActor:
         assert self._process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
-
-    def _check(self) -> None:
-        from ctbench.engine.launchers.agreement import check_nodes, check_versions
-        from ctbench.engine.node import nodes_of
-        from ctbench.engine.store import Store
-        from ctbench.errors import BadConfig
-
-        setup = self._setup
-        token = Path(setup["token"])
-        try:
-            text = token.read_text(encoding="utf-8")
-        except OSError:
-            text = ""
-        if text != token.name:
-            raise BadConfig(
-                f"the machine {socket.gethostname()} does not see '{token.parent}': set CTBENCH_HOME to a folder that all "
-                "machines of the cluster see under the same path"
-            )
-        check_versions(setup["versions"])
-        os.environ.update(setup["environment"])
-        if Path(setup["cwd"]).is_dir():
-            os.chdir(setup["cwd"])  # relative paths of settings
-        nodes = nodes_of(setup["nodes"])
-        check_nodes([nodes[key] for key in setup["keys"]], setup["keys"])
-        Store(Path(setup["args"][0]))
 
     def _start(self) -> None:
         from ctbench.engine.launchers.process import start_serving
