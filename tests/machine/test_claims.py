@@ -245,7 +245,9 @@ def test_the_claim_of_whoever_came_in_between_is_not_removed_with_the_stale_one(
     assert read_owner(path).token == "mine"
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"host": 1}', "[" * 100_000])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", '{"host": 1}', "[" * 100_000, '{"host": [], "process": 1, "started": "", "token": ""}']
+)
 @pytest.mark.parametrize("is_older", [False, True])
 def test_an_unreadable_claim_is_respected_until_it_is_silent(tmp_path, content, is_older):
     path = tmp_path / "node.claim"
