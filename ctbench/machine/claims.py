@@ -113,11 +113,20 @@ def _read(path: Path) -> tuple[Path | None, Owner | None]:
     except OSError:  # an older version's, which is a file, or a folder that may not be read
         file = path
     try:
-        return file, None if file is None else Owner(**json.loads(file.read_text(encoding="utf-8")))
+        return file, None if file is None else _owner_of(file.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None, None
     except (OSError, ValueError, TypeError, RecursionError):
         return file, Owner(host="an unknown host", process=0, started="", token="")
+
+
+def _owner_of(text: str) -> Owner:
+    owner = Owner(**json.loads(text))
+    if not isinstance(owner.process, int) or not all(
+        isinstance(each, str) for each in (owner.host, owner.started, owner.token)
+    ):
+        raise TypeError("not as it is written")
+    return owner
 
 
 def _create(path: Path, me: Owner) -> bool:

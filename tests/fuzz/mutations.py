@@ -66,7 +66,7 @@ def edit(tree: Any, edits: list[tuple[int, str, Any]]) -> Any:
         if what == "remove":
             del parent[key]
         elif what == "replace":
-            parent[key] = value
+            parent[key] = copy.deepcopy(value)  # or later cases would change what they are drawn from
         elif what == "double" and isinstance(parent, list):
             parent.insert(key, copy.deepcopy(parent[key]))
         elif isinstance(parent, dict):

@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from dataclasses import asdict
+from pathlib import Path
 
 import pytest
 
@@ -113,6 +114,69 @@ def test_a_process_killed_at_any_call_leaves_no_claim_without_owner_and_the_next
     assert {line.split()[3] for line in told} == {"False"}
 
 
+SIX_ARE_KILLED = """
+import os, random, signal, sys, time
+from pathlib import Path
+from ctbench.machine import claims
+claims.POLL_SECONDS = 0.002
+if "broken" in sys.argv:
+    claims._create = lambda path, me: True
+root = Path(sys.argv[1])
+path, inside, done = root / "node.claim", root / "inside", root / "done"
+
+def is_alive(process):
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+def work(seed):
+    draw = random.Random(seed)
+    while True:
+        with claims.claimed(path):
+            other = inside.read_text() if inside.exists() else ""
+            if other and other != str(os.getpid()) and is_alive(other):
+                (root / "two are inside").touch()
+            inside.write_text(str(os.getpid()))
+            time.sleep(draw.uniform(0, 0.004))
+            inside.unlink(missing_ok=True)
+            with done.open("a") as file:
+                file.write("x")
+
+def start(seed):
+    child = os.fork()
+    if child == 0:
+        try:
+            work(seed)
+        finally:
+            os._exit(1)
+    return child
+
+draw = random.Random(0)
+living = [start(number) for number in range(6)]
+for number in range(60):
+    time.sleep(draw.uniform(0, 0.03))
+    victim = living.pop(draw.randrange(6))
+    os.kill(victim, signal.SIGKILL)
+    assert os.waitpid(victim, 0)[1] == signal.SIGKILL
+    living.append(start(6 + number))
+count = done.stat().st_size
+while done.stat().st_size < count + 20:  # they get on
+    time.sleep(0.01)
+for each in living:
+    os.kill(each, signal.SIGKILL)
+print((root / "two are inside").exists())
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="asks /proc which processes live")
+@pytest.mark.parametrize(("more", "said"), [((), "False\n"), (("broken",), "True\n")])
+def test_six_processes_that_are_killed_at_random_are_never_two_inside_and_get_on(tmp_path, more, said):
+    command = [sys.executable, "-c", SIX_ARE_KILLED, str(tmp_path), *more]
+    answer = subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    assert (answer.stdout, answer.returncode) == (said, 0), answer.stderr
+
+
 def write_claim(path, **changed):
     owner = Owner(host="elsewhere", process=1, started="1", token="t")
     path.mkdir(exist_ok=True)
@@ -181,7 +245,9 @@ def test_the_claim_of_whoever_came_in_between_is_not_removed_with_the_stale_one(
     assert read_owner(path).token == "mine"
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"host": 1}', "[" * 100_000])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", '{"host": 1}', "[" * 100_000, '{"host": [], "process": 1, "started": "", "token": ""}']
+)
 @pytest.mark.parametrize("is_older", [False, True])
 def test_an_unreadable_claim_is_respected_until_it_is_silent(tmp_path, content, is_older):
     path = tmp_path / "node.claim"
