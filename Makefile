@@ -7,7 +7,7 @@ STAMP := $(VENV)/.installed
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow test-all fuzz chaos mutations overhead audit lint types format coverage docs dist hooks test-browser \
   test-cluster reference reference-real ablations bare precision schedules compute orders length share widths languages studies bases tune \
-  figures bench bench-gpu scaling scaling-quick simulate readme notebook clean
+  figures bench bench-gpu scaling scaling-quick simulate launchers readme notebook clean
 
 help:  ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1\t/' | expand -t 16
@@ -70,6 +70,7 @@ test-browser: $(STAMP)  ## the report page in a headless Chromium, which must be
 	CTBENCH_BROWSER=required $(BIN)/python -m pytest -m browser tests/browser
 
 test-cluster: $(STAMP)  ## grids on a SLURM (which takes root and apt) and a Ray cluster that are started here; skipped elsewhere
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[ray]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m cluster tests/cluster -rs
 
 # The committed results: studies under results/studies say what is run; what is computed is never computed again.
@@ -160,6 +161,10 @@ scaling-quick: $(STAMP)  ## the same with few and small cases
 
 simulate: $(STAMP)  ## grids of up to 138,000 nodes on up to 1,000 GPUs, against a clock that nobody waits for (ten minutes)
 	$(BIN)/python tests/simulate_grid.py results/bench/grid.json $(FIGURES)/grid.png
+
+launchers: $(STAMP)  ## what launchers take beside the work of the nodes: local, Ray, and SLURM where root and apt are there
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[ray]'
+	OMP_NUM_THREADS=1 $(BIN)/python tests/measure_launchers.py results/bench/launchers.json $(FIGURES)/launchers.png
 
 readme: $(STAMP)  ## the generated parts of README and docs
 	$(BIN)/python tests/readme.py
