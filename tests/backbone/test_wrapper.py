@@ -89,10 +89,10 @@ def test_text_positions_are_unchanged_by_a_prompt(loaded, model_type, deep):
     # A prompt that nobody may look at leaves the text as it was, if and only if the positions are kept.
     inputs = backbone._inputs(batch, prompt)
     inputs["attention_mask"][:, : prompt.length] = 0
-    backbone._tap.is_open = True
+    backbone.tap.is_open = True
     backbone.model.base_model(**inputs)
-    hidden = backbone._tap.hidden
-    backbone._tap.reset()
+    hidden = backbone.tap.hidden
+    backbone.tap.reset()
     real = batch.attention_mask.bool()
     torch.testing.assert_close(hidden[real], backbone(batch).hidden[real], rtol=1e-4, atol=1e-5)
 
@@ -190,7 +190,7 @@ def test_copy_is_independent(loaded, model_type):
     own = backbone(batch, prompt=Prompt(prompt, True)).logits
     assert torch.equal(teacher(batch, prompt=Prompt(prompt, True)).logits, before)
     assert not torch.equal(own, before)
-    assert teacher._tap is not backbone._tap
+    assert teacher.tap is not backbone.tap
     assert teacher.dropout_source is not backbone.dropout_source
 
 
