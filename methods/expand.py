@@ -40,7 +40,7 @@ class Expand(Method):
     paper: ClassVar[str] = "arXiv:2401.02415"
     needs_parts: ClassVar[bool] = True
 
-    num_blocks: int = hyper(1, low=1, tune=(1, 2))
+    num_blocks: int = hyper(2, low=1, tune=(1, 2))
     """Blocks that learn, at most as many as the LM has layers."""
     blocks: str = hyper("new", choices=("new", "existing"))
     """Whether new blocks learn, or, as a control, as many layers of the LM itself."""

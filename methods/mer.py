@@ -40,9 +40,9 @@ class MER(Method):
 
     replay_fraction: float = hyper(0.25, low=0.0, high=1.0, tune=(0.1, 0.25, 0.5))
     """Share of each batch's rows that are replayed, in [0, 1], rounded, one at least; 0 is Reptile alone."""
-    after_fraction: float = hyper(0.5, low=0.0, high=1.0, tune=(0.1, 0.3, 0.5, 0.7, 0.9))
+    after_fraction: float = hyper(0.9, low=0.0, high=1.0, tune=(0.1, 0.3, 0.5, 0.7, 0.9))
     """e, share of the way of an interval that is kept, in [0, 1]; 0 learns nothing, 1 is replay."""
-    interval: int = hyper(20, low=1, tune=(5, 20, 50))
+    interval: int = hyper(5, low=1, tune=(5, 20, 50))
     """k, updates between two steps back; 1 scales every update."""
     max_blocks: int = hyper(1000, low=1)
     """Token blocks kept at most, of all past domains together."""

@@ -17,7 +17,12 @@ from ctbench.machine.device import device
 from ctbench.plugins.find import find_plugins, load_class
 
 FILE = Path(__file__).with_name("losses.json")
-SETTINGS = {"das": {"importance_blocks": 8}, "ewc": {"num_examples": 4}, "mer": {"interval": 4, "after_fraction": 0.1}}
+SETTINGS = {
+    "das": {"importance_blocks": 8},
+    "ewc": {"num_examples": 4},
+    "expand": {"num_blocks": 1},
+    "mer": {"interval": 4, "after_fraction": 0.1},
+}
 ACROSS_MACHINES = 1e-4
 """Relative: other processors add up in another order."""
 SMALL_TERMS = 2e-5

@@ -144,7 +144,7 @@ def test_adapt_decides_what_trains_in_cells(blocks, small):
 
 
 def test_saved_stage_holds_the_blocks_alone(small, tmp_path):
-    method = get_method("expand")
+    method = get_method("expand", num_blocks=1)
     trained = train(method, build(method, small.base, small.stream), small.first)[0]
     save_changed(tmp_path, "weights", trained.state(), small.base.state())
     write_manifest(tmp_path, {})
