@@ -17,7 +17,7 @@ from pathlib import Path
 from ctbench.engine.records import RECORD_SCHEMA, Stored, from_json, to_json
 from ctbench.errors import BadConfig, RunFailed, unwritable
 from ctbench.machine.claims import SUFFIX, Waiting, claimed
-from ctbench.machine.files import whole_folder
+from ctbench.machine.files import read_path, whole_folder
 from ctbench.machine.manifest import Damaged, read_manifest, set_aside, verify_files, write_manifest
 
 OTHER_HOME = "set CTBENCH_HOME to another folder"
@@ -26,8 +26,12 @@ CHECKPOINTS = ".checkpoints"
 
 
 def home() -> Path:
-    """Return where computed nodes and packed corpora live: `$CTBENCH_HOME`, else `~/.cache/ctbench`."""
-    return Path(os.environ.get("CTBENCH_HOME") or "~/.cache/ctbench").expanduser()
+    """Return where computed nodes and packed corpora live: `$CTBENCH_HOME`, else `~/.cache/ctbench`.
+
+    Raises:
+        BadConfig: no path can be made of it: see `read_path`.
+    """
+    return read_path(os.environ.get("CTBENCH_HOME") or "~/.cache/ctbench")
 
 
 class _AlreadyComplete(Exception):

@@ -19,7 +19,7 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ctbench.errors import BadPlugin, UnknownName, did_you_mean, first_line
+from ctbench.errors import BadConfig, BadPlugin, UnknownName, did_you_mean, first_line
 from ctbench.machine.files import read_path
 from ctbench.plugins.plugin import Plugin
 from ctbench.plugins.source import describe_method, method_class, parse_method
@@ -101,10 +101,10 @@ def find_plugin(kind: str, name: str) -> Plugin:
 
 def files_near(name: str, suffix: str) -> list[str]:
     """Return the paths of files with an ending that lie where a path that was misspelt points to."""
-    folder = Path(name).expanduser().parent
     try:
+        folder = read_path(name).parent
         return [str(path) for path in sorted(folder.glob(f"*{suffix}"))[:MOST_FILES]]
-    except OSError:
+    except (BadConfig, OSError):
         return []
 
 

@@ -42,9 +42,9 @@ length = 16
 def ctbench(monkeypatch, capfd):
     """Return a function that calls ctbench in a folder, in this process: a new one imports torch each time."""
 
-    def call(*args, cwd):
+    def call(*args, cwd, home="home"):
         monkeypatch.chdir(cwd)
-        monkeypatch.setenv("CTBENCH_HOME", str(cwd / "home"))
+        monkeypatch.setenv("CTBENCH_HOME", home)
         monkeypatch.setenv("NO_COLOR", "1")
         capfd.readouterr()
         code = main(list(args))
@@ -58,9 +58,9 @@ def ctbench(monkeypatch, capfd):
 def refused(ctbench):
     """Return a function that calls ctbench, which must write one line and nothing else, and returns the line."""
 
-    def call(*args, cwd):
+    def call(*args, cwd, **kwargs):
         before = sorted(cwd.rglob("*"))
-        answer = ctbench(*args, cwd=cwd)
+        answer = ctbench(*args, cwd=cwd, **kwargs)
         assert answer.returncode == 2, answer.stderr
         assert answer.stdout == ""
         lines = answer.stderr.strip().splitlines()
@@ -140,13 +140,22 @@ def test_wrong_call_is_one_line(args, words, tmp_path, refused):
         ["export", "@", "-o", "out"],
         ["verify", "@"],
         ["check", "domain", "--model", "@"],
+        ["plan", "--method", "@", "--stream", "domain"],
+        ["plan", "--method", "naive", "--stream", "@"],
+        ["check", "@"],
         ["prepare", "topics", "@"],
+        ["prepare", "@", "out"],
         ["bench", "-o", "@"],
     ],
     ids=" ".join,
 )
 def test_a_path_that_can_lead_nowhere_is_one_line(args, path, tmp_path, refused):
     assert refused(*(word.replace("@", path) for word in args), cwd=tmp_path)
+
+
+@pytest.mark.parametrize("args", [["store"], ["run", "--method", "naive", "--stream", "domain"], ["check", "domain"]])
+def test_a_store_that_can_lie_nowhere_is_one_line(args, tmp_path, refused):
+    assert "there is no user whose home this starts in" in refused(*args, cwd=tmp_path, home="~no-such-user/x")
 
 
 @pytest.mark.parametrize("command", ["plan", "run"])
