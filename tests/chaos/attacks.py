@@ -83,6 +83,8 @@ class Row:
         return f"{self.name:16}" + "".join(f"{number:>9}" for number in found) + f"  {where}"
 
 
+KILLED_TWICE: Final = "its worker was killed by signal 9"
+"""What a run says of a node whose worker was killed in both its tries."""
 HEAD: Final = f"{'what':16}{'kills':>9}{'resumed':>9}{'differ':>9}{'left':>9}{'odd':>9}  where they hit"
 
 
@@ -191,7 +193,7 @@ def kill_workers(ground: Ground, method: str) -> Row:
         os.kill(ground.random.choice(workers), signal.SIGKILL)
         row.instants["of a worker at a random instant"] += 1
     row.count(victim.end(), world)
-    row.odd = [line for line in row.odd if "run the same command to resume" not in line]  # killed twice: it says so
+    row.odd = [line for line in row.odd if KILLED_TWICE not in line]
     world.wipe()
     ended = world.run(method, workers=2, seconds=ground.random.uniform(5.0, 9.0))
     row.count(ended, world, "of the parent at a random instant")
