@@ -18,7 +18,10 @@ def _to_array(rows: object) -> Array:
     values = [value for row in rows for value in row]
     if any(isinstance(v, bool | str | list | dict) for v in values) or len({len(row) for row in rows}) > 1:
         raise ValueError("rows of equal length that hold only numbers or null are needed")
-    array = np.array(rows, dtype=np.float64)
+    try:
+        array = np.array(rows, dtype=np.float64)
+    except OverflowError:
+        raise ValueError("a whole number is too large") from None
     array.setflags(write=False)
     return array
 

@@ -23,6 +23,8 @@ MAX_BYTES = 64 * 2**20
 """Size above which a file is no result: one of 100 domains has less than 20 MB."""
 _OLD = re.compile(rb'\s*\{\s*"schema"\s*:\s*1\s*,')
 """The beginning of a file of schema 1, as ctbench wrote them."""
+_BY_DOMAIN = ("metric", "majority", "bayes", "baseline", "num_test", "num_predicted", "tasks")
+"""Tables of a stream's record that hold a value for each domain, where they are there."""
 
 
 @cache
@@ -148,6 +150,10 @@ def _misfit(result: Result) -> str | None:
     lowest = {domain: result.stream.lowest(domain) for domain in result.stream.domains}
     if len(domains) < num_tasks:
         return "corrupt: stream.domains: a domain appears twice"
+    for name in _BY_DOMAIN:
+        table = getattr(result.stream, name)
+        if table is not None and table.keys() != domains:
+            return f"corrupt: stream.{name}: a value for each domain is needed, and for nothing else"
     tables = {"matrix": result.matrix.shape, "lm_loss": result.lm_loss.shape}
     if result.lm_loss_error is not None:
         tables["lm_loss_error"] = result.lm_loss_error.shape

@@ -154,7 +154,8 @@ class Tuning:
         if not new:
             return f"keep the defaults of {self.file}: no trial is better"
         best = self.ranked[0]
-        assert best.objective is not None and defaults.objective is not None
+        if best.objective is None or defaults.objective is None:
+            return f"{name}: the trial of the defaults has no objective, so nothing can be compared with it"
         gain = f"+{100 * (best.objective - defaults.objective):.1f} points of the objective"
         if best.standard_error is not None and is_equal(best, defaults):
             error = f"{100 * best.standard_error:.1f}"
@@ -214,11 +215,25 @@ def read_tuning(path: str | Path) -> Tuning:
 
 def _parse(data: bytes, name: str) -> Tuning:
     try:
-        return _adapter().validate_json(data)
+        tuning = _adapter().validate_json(data)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "file"
         raise BadResult(one_line(f"{name}: not a tuning file: {where}: {first['msg']}")) from None
+    wrong = _contradiction(tuning)
+    if wrong:
+        raise BadResult(one_line(f"{name}: corrupt: {wrong}"))
+    return tuning
+
+
+def _contradiction(tuning: Tuning) -> str:
+    """Return in what a file contradicts itself, or nothing."""
+    for number, trial in enumerate(tuning.trials, 1):
+        if trial.settings.keys() != tuning.grid.keys():
+            return f"trial {number} does not set the fields of the grid"
+    if tuning.chosen != tuning.ranked[0].settings:
+        return "what was chosen is not the best trial"
+    return ""
 
 
 Status = Literal["new", "same", "replaced", "replaced trials from another base"]

@@ -199,6 +199,7 @@ def test_missing_folder_holds_no_results(tmp_path: Path) -> None:
         ("matrix", [[0.5, 0.5]], r"matrix: 5 domains ask for the shape \(6, 5\)"),
         ("matrix", [[0.5], [0.5, 0.6]], "matrix: Value error, rows of equal length"),
         ("matrix", [["high"]], "only numbers or null"),
+        ("matrix", [[10**400]], "a whole number is too large"),
         ("lm_loss", [[1.0]], "lm_loss: 5 domains"),
         ("extra", 1, "extra: Unexpected keyword"),
         ("key", "../x", "key: String should match pattern"),
@@ -211,6 +212,19 @@ def test_missing_folder_holds_no_results(tmp_path: Path) -> None:
 def test_invalid_record_is_rejected_with_the_invalid_key(key: str, value: object, words: str) -> None:
     with pytest.raises(BadResult, match=words):
         result_from(fake_record() | {key: value})
+
+
+@pytest.mark.parametrize("table", ["metric", "majority", "bayes", "num_test"])
+def test_a_table_of_other_domains_than_those_of_the_stream_is_rejected(table: str) -> None:
+    record = fake_record()
+    domains = record["stream"]["domains"]
+    value = "accuracy" if table == "metric" else 1
+    record["stream"][table] = dict.fromkeys(domains, value)
+    assert result_from(record).stream.domains == tuple(domains)
+    for changed in (domains[1:], [*domains, "moon"]):
+        record["stream"][table] = dict.fromkeys(changed, value)
+        with pytest.raises(BadResult, match=rf"stream\.{table}: a value for each domain"):
+            result_from(record)
 
 
 def test_cells_outside_the_stream_are_rejected() -> None:

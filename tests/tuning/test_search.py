@@ -347,6 +347,22 @@ def test_record_with_an_unknown_key_is_rejected(place):
         tuning_from({**tuning.record(), "matrix": []})
 
 
+def test_record_that_contradicts_itself_is_rejected(place):
+    (tuning,), *_ = go()
+    record = with_objectives(tuning, 0.5, 0.4, 0.625)
+    assert tuning_from({**record, "chosen": {"scale": 2.0}}).chosen == {"scale": 2.0}
+    with pytest.raises(BadResult, match="what was chosen is not the best trial"):
+        tuning_from({**record, "chosen": {"scale": 0.5}})
+    with pytest.raises(BadResult, match="trial 1 does not set the fields of the grid"):
+        tuning_from({**record, "chosen": {"scale": 2.0}, "grid": {**record["grid"], "weight": [0.1, 1.0]}})
+
+
+def test_defaults_without_an_objective_are_compared_with_nothing(place):
+    (tuning,), *_ = go()
+    unknown = tuning_from({**with_objectives(tuning, None, 0.4, 0.625), "chosen": {"scale": 2.0}})
+    assert "the defaults has no objective" in unknown.advice
+
+
 def test_broken_file_is_replaced_whole(place, tmp_path):
     (tuning,), *_ = go()
     path, status = write_tuning(tuning, tmp_path)
