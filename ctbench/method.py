@@ -101,6 +101,16 @@ class Method:
         """The traits under these settings, which go into the result; `traits`, a literal, holds for the defaults."""
         return self.traits
 
+    @property
+    def starts_as(self) -> str:
+        """Name of a method whose first stage, under its defaults, trains as this one's; "" if there is none.
+
+        A first stage is one from the untouched LM, with an empty memory. The engine trains it once for both methods, and
+        for all settings, and measures its row once. Then it calls this method's `begin`, gives it the weights of the
+        other's stage, and calls `end`, which must leave them as they are. `build` and `adapt` may not be overridden.
+        """
+        return ""
+
     def plan(self, stream: Stream) -> Plan:
         """Return which stages are trained, from which parent, and which LM each cell fine-tunes."""
         return sequential(stream.names)

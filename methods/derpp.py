@@ -46,6 +46,10 @@ class DERPP(Method):
     max_stored_bytes: int = hyper(256 * 2**20, low=1)
     """Bytes kept at most; a row takes two per predicted place and entry of the vocabulary, so this is what limits."""
 
+    @property
+    def starts_as(self) -> str:
+        return "naive"
+
     def begin(self, stage: Stage) -> None:
         if self._num_replayed(stage) and not self._capacity(stage):
             raise BadConfig(

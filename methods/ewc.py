@@ -42,6 +42,10 @@ class EWC(Method):
     num_examples: int = hyper(256, low=1)
     """Rows of fresh text that the Fisher is estimated from after each stage, one backward pass each."""
 
+    @property
+    def starts_as(self) -> str:
+        return "naive"
+
     def loss(self, stage: Stage, batch: Batch) -> dict[str, Tensor]:
         terms = super().loss(stage, batch)
         if self.weight and "fisher" in stage.memory:

@@ -47,6 +47,10 @@ class Replay(Method):
     def configured_traits(self) -> Traits:
         return Traits(reads_general_text=True) if self.source == "general" else self.traits
 
+    @property
+    def starts_as(self) -> str:
+        return "naive" if self.source == "past" else ""
+
     def loss(self, stage: Stage, batch: Batch) -> dict[str, Tensor]:
         if self.source == "past":
             batch = mix_past(stage, batch, fraction=self.replay_fraction, capacity=self.max_blocks)

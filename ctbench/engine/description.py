@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from ctbench.engine.expand import RunGraph
 from ctbench.engine.identity import StageIdentity
 from ctbench.machine.files import read_path
 from ctbench.plans import Plan
 from ctbench.plugins.source import describe_method
+
+if TYPE_CHECKING:
+    from ctbench.engine.expand import RunGraph
 
 ON_BOARD: Final = ("pretrain.probes", "pretrain.equal_compute")
 """Settings that leave a run on the leaderboard: they change no number, or give all methods a table of their own."""

@@ -17,15 +17,15 @@ from ctbench.engine.identity import (
     LossIdentity,
     MeasuredLM,
     MethodIdentity,
-    Probed,
     StageIdentity,
 )
 from ctbench.engine.inputs import Inputs, text_digest
+from ctbench.engine.labels import ALONE, Labels
 from ctbench.engine.node import Lookup, Node, digest, in_order, plain
+from ctbench.engine.starts import Trainer
 from ctbench.errors import BadConfig
 from ctbench.machine.launched import num_ranks
 from ctbench.plans import BASE, Plan
-from ctbench.plugins.source import source_digest
 from ctbench.randomness import seed_from
 from ctbench.training.schedules import trunk_steps
 
@@ -44,6 +44,7 @@ class RunGraph:
         seed: the run's seed.
         plan: the method's plan, or that of the control.
         stages: the plan's stages in order; under a schedule with trunks, their branches.
+        lms: what the rows measure: the stages, or those of the method that they start as.
         general: held-out losses of general text by source; empty without general text.
         trunks: what later stages go on from where it is not the stage itself.
         losses: held-out LM losses by source (stage number, `BASE`).
@@ -56,6 +57,7 @@ class RunGraph:
     seed: int
     plan: Plan
     stages: tuple[Node, ...]
+    lms: tuple[Node, ...]
     losses: Mapping[int, Node]
     cells: Mapping[tuple[int, str, int], Node]
     trunks: tuple[Node, ...] = ()
@@ -83,7 +85,8 @@ class RunGraph:
     def key_nodes(self) -> list[Node]:
         """The nodes that name the result; retention came later and does not, so that results keep their names."""
         first = [*(in_order([self.base]) if self.base else []), *self.trunks]
-        own = [*first, *self.stages, *self.losses.values(), *self.cells.values()]
+        shared = [lm for lm, stage in zip(self.lms, self.stages, strict=True) if lm is not stage]
+        own = [*first, *shared, *self.stages, *self.losses.values(), *self.cells.values()]
         return own + (self.control.key_nodes if self.control else [])
 
     @cached_property
@@ -102,17 +105,6 @@ class RunGraph:
         )
 
 
-@dataclass(frozen=True, kw_only=True)
-class Labels:
-    """What the titles of nodes begin with: `run` tells runs apart, `base` what all methods and seeds of them share, row 0."""
-
-    run: str = ""
-    base: str = ""
-
-
-ALONE = Labels()
-
-
 def expand(inputs: Inputs, seed: int, labels: Labels = ALONE) -> RunGraph:
     """Return the graph of a run.
 
@@ -124,20 +116,12 @@ def expand(inputs: Inputs, seed: int, labels: Labels = ALONE) -> RunGraph:
     Raises:
         BadConfig: the job asks for a control and the stream has no general text.
     """
-    method = MethodIdentity(
-        name=inputs.plugin.name,
-        version=type(inputs.method).version,
-        digest=source_digest(inputs.plugin),
-        settings=inputs.method.settings(),
-    )
-    place = inputs.plugin.name if inputs.plugin.registered else str(inputs.plugin.path)
-    lookup = dataclasses.replace(inputs.lookup, method=place)
     run = _Expansion(
         inputs=inputs,
         plan=inputs.plan,
         steps=stage_steps(inputs),
-        method=method,
-        lookup=lookup,
+        own=inputs.trainer,
+        start=inputs.first_trainer,
         seed=seed,
         labels=labels,
     )
@@ -154,32 +138,41 @@ def _control(inputs: Inputs, seed: int, labels: Labels) -> RunGraph:
     own = seed_from(seed, [GENERAL], "control")
     labels = dataclasses.replace(labels, run=f"control, {labels.run}" if labels.run else "control")
     steps = (steps_by_tokens(inputs.stream, (GENERAL,)),)
-    expansion = _Expansion(
-        inputs=inputs, plan=plan, steps=steps, method=NOBODY, lookup=inputs.lookup, seed=own, labels=labels
-    )
-    return expansion.graph()
+    nobody = Trainer(identity=NOBODY, lookup=inputs.lookup)
+    return _Expansion(inputs=inputs, plan=plan, steps=steps, own=nobody, seed=own, labels=labels).graph()
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Stage:
+    """The nodes of a stage: of its record, of the LM that rows measure, and of what a next stage goes on from.
+
+    They are one node for most methods and schedules. A trunk is what a next stage goes on from beside the branch, which is
+    measured; a first stage that another method trains is measured as such, and its memory is a node that holds the rest.
+    """
+
+    whole: Node
+    lm: Node
+    onward: Node
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Expansion:
-    """Makes the nodes of one plan under one seed."""
+    """Makes the nodes of one plan under one seed; `own` trains its stages, `start` the first ones if it is not None."""
 
     inputs: Inputs
     plan: Plan
     steps: tuple[int, ...]
-    method: MethodIdentity
-    lookup: Lookup
+    own: Trainer
+    start: Trainer | None = None
     seed: int
     labels: Labels
 
     def graph(self) -> RunGraph:
         inputs, plan, names = self.inputs, self.plan, self.inputs.stream.names
-        stages: list[Node] = []
-        trunks: list[Node] = []  # what a next stage goes on from: the stage itself unless the schedule branches
+        made: list[_Stage] = []
         for number, parent in enumerate(plan.parents, start=1):
-            trunk, row = self._stage(number, trunks[parent - 1] if parent else inputs.base)
-            trunks.append(trunk)
-            stages.append(row)
+            made.append(self._stage(number, made[parent - 1].onward if parent else inputs.base))
+        stages, lms = [stage.whole for stage in made], [stage.lm for stage in made]
         wanted = {
             (source, name) for row in plan.cells for source, name in zip(row, names, strict=True) if source is not None
         }
@@ -189,28 +182,32 @@ class _Expansion:
             seed=self.seed,
             plan=plan,
             stages=tuple(stages),
+            lms=tuple(lms),
             general={
-                source: self._loss(source, stages, (GENERAL,))
+                source: self._loss(source, lms, (GENERAL,))
                 for source in (sources if inputs.stream.general is not None else ())
             },
-            trunks=tuple(trunk for trunk, row in zip(trunks, stages, strict=True) if trunk is not row),
-            losses={source: self._loss(source, stages, tuple(sorted(names))) for source in sources},
+            trunks=tuple(stage.onward for stage in made if stage.onward is not stage.whole),
+            losses={source: self._loss(source, lms, tuple(sorted(names))) for source in sources},
             cells={
-                (source, name, finetune_seed): self._cell(source, name, finetune_seed, stages)
+                (source, name, finetune_seed): self._cell(source, name, finetune_seed, lms)
                 for source, name in sorted(wanted)
                 for finetune_seed in inputs.stream.recipe.finetune.seeds_of(is_base=source == BASE)
             },
         )
 
-    def _stage(self, number: int, parent: Node | None) -> tuple[Node, Node]:
-        """Return the node that a next stage goes on from, and the node of the row; most schedules have one for both."""
+    def _stage(self, number: int, parent: Node | None) -> _Stage:
+        """Return the nodes of a stage that goes on from `parent`."""
         stream, domains = self.inputs.stream, self.plan.stages[number - 1]
         recipe = stream.recipe.pretrain
         num_steps = self.steps[number - 1]
+        length = trunk_steps(recipe, num_steps)
+        is_shared = self.start is not None and self.plan.parents[number - 1] == BASE and length == num_steps
+        trainer = self.start if self.start is not None and is_shared else self.own
         identity = StageIdentity(
             backbone=None if parent else self.inputs.backbone,
             names=stream.names,
-            method=self.method,
+            method=trainer.identity,
             domains=domains,
             text=tuple(self.inputs.text.get(name) or text_digest(stream, name) for name in domains),
             recipe=plain(recipe, without=("tokens", "held_out_tokens", "compiled", "equal_compute")),
@@ -219,38 +216,29 @@ class _Expansion:
             seed=self.seed,
             build_seed=self.seed,
             place=stage_place(stream, self.plan, self.steps, number),
-            probed=self._probed(number) if recipe.probes else None,
-            general=None if self.method is NOBODY else self.inputs.general_text,
+            probed=self.inputs.probed(self.plan, number) if recipe.probes else None,
+            general=trainer.general,
             ranks=num_ranks() if num_ranks() > 1 else None,
         )
         parents, title = (parent,) if parent else (), f"stage {number} ({', '.join(domains)})"
-        length = trunk_steps(recipe, num_steps)
+        if is_shared:
+            lm = self._node(identity, parents, recipe.threads, title=title)
+            ending = dataclasses.replace(identity, method=self.own.identity, span=(num_steps, num_steps))
+            node = self._node(ending, (*parents, lm), recipe.threads, title=f"memory after {title}")
+            return _Stage(whole=node, lm=lm, onward=node)
         if length == num_steps:
             node = self._node(identity, parents, recipe.threads, title=title)
-            return node, node
+            return _Stage(whole=node, lm=node, onward=node)
         of_trunk, of_branch = (dataclasses.replace(identity, span=span) for span in ((0, length), (length, num_steps)))
         trunk = self._node(of_trunk, parents, recipe.threads, title=f"trunk of {title}")
-        return trunk, self._node(of_branch, (*parents, trunk), recipe.threads, title=title)
+        branch = self._node(of_branch, (*parents, trunk), recipe.threads, title=title)
+        return _Stage(whole=branch, lm=branch, onward=trunk)
 
-    def _probed(self, number: int) -> Probed | None:
-        """Return the texts that a stage is probed on: the domains of the stages it goes on from, and general text."""
-        stream, names = self.inputs.stream, list[str]()
-        parent = self.plan.parents[number - 1]
-        while parent != BASE:
-            names = [name for name in self.plan.stages[parent - 1] if name not in names] + names
-            parent = self.plan.parents[parent - 1]
-        past = [name for name in names if name in stream.names and name not in self.plan.stages[number - 1]]
-        texts = {name: self.inputs.text[name] for name in past}
-        if stream.general is not None:
-            texts[GENERAL] = text_digest(stream, GENERAL)
-        tokens = stream.recipe.pretrain.held_out_tokens
-        return Probed(texts=texts, stage=number, held_out_tokens=tokens) if texts else None
-
-    def _loss(self, source: int, stages: list[Node], names: tuple[str, ...]) -> Node:
+    def _loss(self, source: int, lms: list[Node], names: tuple[str, ...]) -> Node:
         recipe, stream = self.inputs.stream.recipe.pretrain, self.inputs.stream
         keys = ("length", "batch", "mask_fraction", "held_out_tokens", "threads")
         identity = LossIdentity(
-            lm=self._lm(source, stages),
+            lm=self._lm(source, lms),
             trained_on=self.plan.stages[source - 1] if source != BASE else (),
             domains=names,
             text=tuple(self.inputs.text.get(name) or text_digest(stream, name) for name in names),
@@ -259,13 +247,13 @@ class _Expansion:
         )
         what = "general LM loss" if names == (GENERAL,) else "LM loss"
         title = f"{what} after stage {source}" if source else f"{what} of the base"
-        return self._node(identity, self._parents(source, stages), recipe.threads, title=title)
+        return self._node(identity, self._parents(source, lms), recipe.threads, title=title)
 
-    def _cell(self, source: int, name: str, finetune_seed: int, stages: list[Node]) -> Node:
+    def _cell(self, source: int, name: str, finetune_seed: int, lms: list[Node]) -> Node:
         recipe = self.inputs.stream.recipe.finetune
         is_zero_shot = self.inputs.stream.domain(name).task.zero_shot
         identity = CellIdentity(
-            lm=self._lm(source, stages),
+            lm=self._lm(source, lms),
             domain=name,
             task=self.inputs.tasks[name],
             recipe=plain(recipe, without=("seeds", "base_seeds")),
@@ -274,22 +262,32 @@ class _Expansion:
         )
         how = "without fine-tuning" if is_zero_shot else f"fine-tuning seed {finetune_seed}"
         title = f"cell {name} in row {source}, {how}"
-        return self._node(identity, self._parents(source, stages), recipe.threads, title=title)
+        return self._node(identity, self._parents(source, lms), recipe.threads, title=title)
 
     def _node(self, identity: Identity, parents: tuple[Node, ...], threads: int, *, title: str) -> Node:
-        lookup = dataclasses.replace(self.lookup, threads=threads)
-        label = self.labels.run
-        if not isinstance(identity, StageIdentity) and identity.kind != "base" and identity.lm.stage == BASE:
-            lookup, label = dataclasses.replace(lookup, method=None), self.labels.base
+        lookup, label = self._whose(identity)
+        lookup = dataclasses.replace(lookup, threads=threads)
         title = f"{label}: {title}" if label else title
         return Node(identity=identity, lookup=lookup, parents=parents, title=title, label=label)
 
-    def _parents(self, source: int, stages: list[Node]) -> tuple[Node, ...]:
-        node = self.inputs.base if source == BASE else stages[source - 1]
+    def _whose(self, identity: Identity) -> tuple[Lookup, str]:
+        """Return where the method of a node is found, and what the node's title begins with."""
+        assert identity.kind != "base"
+        method = identity.method if isinstance(identity, StageIdentity) else identity.lm.method
+        if method is None:
+            return dataclasses.replace(self.own.lookup, method=None), self.labels.base
+        if self.start is not None and method is self.start.identity:
+            return self.start.lookup, self.labels.start
+        return self.own.lookup, self.labels.run
+
+    def _parents(self, source: int, lms: list[Node]) -> tuple[Node, ...]:
+        node = self.inputs.base if source == BASE else lms[source - 1]
         return (node,) if node else ()
 
-    def _lm(self, source: int, stages: list[Node]) -> MeasuredLM:
-        backbone = None if self._parents(source, stages) else self.inputs.backbone
+    def _lm(self, source: int, lms: list[Node]) -> MeasuredLM:
+        backbone = None if self._parents(source, lms) else self.inputs.backbone
         if source == BASE:
             return MeasuredLM(stage=BASE, backbone=backbone)
-        return MeasuredLM(stage=source, backbone=backbone, method=self.method, build_seed=self.seed)
+        trained = lms[source - 1].identity
+        assert isinstance(trained, StageIdentity)
+        return MeasuredLM(stage=source, backbone=backbone, method=trained.method, build_seed=self.seed)

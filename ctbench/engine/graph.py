@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ctbench.backbone.checkpoint import MADE
-from ctbench.data.override import METHOD
 from ctbench.data.split import CorpusSize
 from ctbench.engine.bases import find_shipped
 from ctbench.engine.description import shown_model
-from ctbench.engine.expand import Labels, RunGraph, expand
+from ctbench.engine.expand import RunGraph, expand
 from ctbench.engine.inputs import Inputs, read_inputs
 from ctbench.engine.job import Job
+from ctbench.engine.labels import labels_of
 from ctbench.engine.preflight import Setup, examine
 from ctbench.engine.refusals import Refusals
 from ctbench.engine.store import OTHER_HOME, Store, home
 from ctbench.results.files import check_place, check_writable, results_folder
-
-Aspects = dict[str, str]
-"""What a run is asked for, in words, by option or key."""
-OF_RUN = ("seed", "order")
-"""Aspects that row 0 does not depend on, beside those of the method."""
 
 
 def read_runs(jobs: Sequence[Job]) -> list[RunGraph]:
@@ -41,11 +36,10 @@ def read_runs(jobs: Sequence[Job]) -> list[RunGraph]:
             shared.setdefault(alike, found)
             inputs.append(found)
     refusals.end()
-    every = [(each, seed, _aspects(each, seed)) for each in inputs for seed in each.job.seeds]
-    varying = _varying([aspects for *_, aspects in every])
+    every = [(each, seed) for each in inputs for seed in each.job.seeds]
     runs: dict[str, RunGraph] = {}
-    for each, seed, aspects in every:
-        run = expand(each, seed, _labels(aspects, varying))
+    for (each, seed), labels in zip(every, labels_of(every), strict=True):
+        run = expand(each, seed, labels)
         runs.setdefault(run.key, run)
     return list(runs.values())
 
@@ -125,26 +119,3 @@ def name_of(job: Job) -> str:
     model = "" if job.model is None else f" with {shown_model(str(job.model))}"
     settings = "".join(f", {key}={value}" for key, value in job.method_settings.items())
     return f"{job.method}{settings} on {job.stream}{model}"
-
-
-def _aspects(inputs: Inputs, seed: int) -> Aspects:
-    """Return everything that may tell a run from another one."""
-    job, stream = inputs.job, inputs.stream
-    found = {METHOD: inputs.plugin.name}
-    found |= {f"{METHOD}.{key}": f"{key}={value}" for key, value in job.method_settings.items()}
-    found |= {"stream": stream.name, "model": shown_model(inputs.model), "recipe": f"recipe {stream.recipe.name}"}
-    found |= {key: f"{key}={value}" for key, value in job.settings.items()}
-    return found | {"order": f"order {stream.order}", "seed": f"seed {seed}"}
-
-
-def _varying(every: Iterable[Aspects]) -> set[str]:
-    """Return the aspects that are not the same in all runs."""
-    found = list(every)
-    keys = {key for aspects in found for key in aspects}
-    return {key for key in keys if len({aspects.get(key) for aspects in found}) > 1}
-
-
-def _labels(aspects: Aspects, varying: set[str]) -> Labels:
-    mine = {key: text for key, text in aspects.items() if key in varying}
-    base = [text for key, text in mine.items() if key not in OF_RUN and key.partition(".")[0] != METHOD]
-    return Labels(run=", ".join(mine.values()), base=", ".join(base))

@@ -93,8 +93,8 @@ class StageIdentity:
         arithmetic: precision and device.
         seed: the run's seed; `build_seed`: that of the modules which the method adds.
         place: where the stage lies in its run; None under a schedule that knows one stage only.
-        span: first and last update of a trunk (0, K), which a next stage goes on from, or of a branch (K, N), which
-            gives the row; None for a whole stage.
+        span: first and last update of a trunk (0, K), which a next stage goes on from, of a branch (K, N), which gives
+            the row, or of an ending (N, N), for which another method's stage made all updates; None for a whole stage.
         probed: what is measured inside the stage; None for nothing.
         general: fingerprint of the general text if the method reads it in its stages, else None.
         ranks: number of ranks that train it together; None for one process.
@@ -116,6 +116,16 @@ class StageIdentity:
     probed: Probed | None = None
     general: str | None = None
     ranks: int | None = None
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether it goes on from the updates of its last parent, which its record holds too: a branch or an ending."""
+        return self.span is not None and self.span[0] > 0
+
+    @property
+    def is_ending(self) -> bool:
+        """Whether its last parent, another method's stage, made all updates."""
+        return self.span is not None and self.span[0] == self.span[1]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,17 +15,18 @@ from ctbench.data.sources import task_fingerprint
 from ctbench.data.split import corpus_fingerprint
 from ctbench.data.stream import Stream, reorder
 from ctbench.engine.bases import find_start, require_base, require_warm_up
-from ctbench.engine.identity import Arithmetic
+from ctbench.engine.identity import Arithmetic, Probed
 from ctbench.engine.job import Job
 from ctbench.engine.node import Lookup, Node, digest, plain
 from ctbench.engine.preflight import require_names
 from ctbench.engine.recipes import choose_recipe
+from ctbench.engine.starts import Trainer, start_of
 from ctbench.errors import BadConfig, BadPlugin, CTBenchError
 from ctbench.kernels.switch import uses_plain_kernels
 from ctbench.machine.gpus import accelerator
 from ctbench.machine.precision import resolve_precision
 from ctbench.method import Method, configure
-from ctbench.plans import Plan
+from ctbench.plans import BASE, Plan
 from ctbench.plugins.find import find_plugin, load_class
 from ctbench.plugins.plugin import Plugin
 
@@ -40,6 +41,7 @@ class Inputs:
         stream: the stream, its domains in the order of the run.
         method: the configured method.
         plan: its plan for the stream.
+        start: the method that it declares to start as, or None.
         model: an embedded model, a Hugging Face id or a folder.
         arithmetic: by table of the recipe: "base", "pretrain", "finetune".
         text: fingerprint of each domain's text; `tasks`: of each end task.
@@ -53,6 +55,7 @@ class Inputs:
     stream: Stream
     method: Method
     plan: Plan
+    start: tuple[Plugin, Method] | None
     model: str
     arithmetic: Mapping[str, Arithmetic]
     text: Mapping[str, str]
@@ -87,13 +90,32 @@ class Inputs:
 
     def with_settings(self, method_settings: Mapping[str, Any]) -> Inputs:
         """Return the inputs of the same job under other hyper-parameters; data and backbone are not read again."""
-        method = configure(load_class(self.plugin), self.plugin.name, method_settings)
-        return dataclasses.replace(
-            self,
-            job=self.job.with_method_settings(method_settings),
-            method=method,
-            plan=_plan(method, self.plugin.name, self.stream),
-        )
+        job = self.job.with_method_settings(method_settings)
+        return dataclasses.replace(self, job=job, **_configured(self.plugin, method_settings, self.stream))
+
+    @property
+    def trainer(self) -> Trainer:
+        """The method as nodes hold it."""
+        return Trainer.of(self.plugin, self.method, self.lookup, general=self.general_text)
+
+    @property
+    def first_trainer(self) -> Trainer | None:
+        """The method that trains the first stages, as nodes hold it; None if the job's own does."""
+        return Trainer.of(*self.start, self.lookup, general=self.general_text) if self.start else None
+
+    def probed(self, plan: Plan, number: int) -> Probed | None:
+        """Return the texts that a stage is probed on: the domains of the stages it goes on from, and general text."""
+        stream, names = self.stream, list[str]()
+        parent = plan.parents[number - 1]
+        while parent != BASE:
+            names = [name for name in plan.stages[parent - 1] if name not in names] + names
+            parent = plan.parents[parent - 1]
+        past = [name for name in names if name in stream.names and name not in plan.stages[number - 1]]
+        texts = {name: self.text[name] for name in past}
+        if stream.general is not None:
+            texts[GENERAL] = text_digest(stream, GENERAL)
+        tokens = stream.recipe.pretrain.held_out_tokens
+        return Probed(texts=texts, stage=number, held_out_tokens=tokens) if texts else None
 
 
 def read_inputs(job: Job, *, like: Inputs | None = None) -> Inputs:
@@ -112,11 +134,10 @@ def read_inputs(job: Job, *, like: Inputs | None = None) -> Inputs:
         stream, model = _stream(job)
     else:
         stream, model = like.stream, like.model
-    method = configure(load_class(plugin), plugin.name, job.method_settings)
-    plan = _plan(method, plugin.name, stream)
-    _check_family(method, plugin, model, online=job.online)
+    configured = _configured(plugin, job.method_settings, stream)
+    _check_family(configured["method"], plugin, model, online=job.online)
     if like is not None:
-        return dataclasses.replace(like, job=job, plugin=plugin, method=method, plan=plan)
+        return dataclasses.replace(like, job=job, plugin=plugin, **configured)
     if model in MADE:
         require_base(stream, model)
     else:
@@ -135,8 +156,7 @@ def read_inputs(job: Job, *, like: Inputs | None = None) -> Inputs:
         job=job,
         plugin=plugin,
         stream=stream,
-        method=method,
-        plan=plan,
+        **configured,
         model=model,
         arithmetic=arithmetic,
         text={name: text_digest(stream, name) for name in stream.names},
@@ -145,6 +165,13 @@ def read_inputs(job: Job, *, like: Inputs | None = None) -> Inputs:
         base=start.node,
         backbone=start.backbone,
     )
+
+
+def _configured(plugin: Plugin, settings: Mapping[str, Any], stream: Stream) -> dict[str, Any]:
+    """Return the fields of `Inputs` that depend on the settings of the method."""
+    method = configure(load_class(plugin), plugin.name, settings)
+    plan = _plan(method, plugin.name, stream)
+    return {"method": method, "plan": plan, "start": start_of(method, plugin.name)}
 
 
 def _stream(job: Job) -> tuple[Stream, str]:

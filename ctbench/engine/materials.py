@@ -23,6 +23,7 @@ from ctbench.data.tokens import Blocks, Corpus, corpus
 from ctbench.engine.bases import require_shipped
 from ctbench.engine.identity import BaseIdentity, MethodIdentity
 from ctbench.engine.node import Lookup, digest
+from ctbench.engine.records import StoredStage
 from ctbench.engine.resume import load_branching
 from ctbench.engine.store import Store
 from ctbench.engine.tensors import load_changed, load_tensors, load_tree
@@ -34,7 +35,7 @@ from ctbench.method import Method, configure
 from ctbench.plugins.find import find_plugin, get_stream, load_class
 from ctbench.plugins.source import source_digest
 from ctbench.randomness import seed_from
-from ctbench.training.checkpoint import StageCheckpoint
+from ctbench.training.checkpoint import StageCheckpoint, finished
 
 
 class Materials:
@@ -153,6 +154,14 @@ class Materials:
         """Return the state of a trunk from which its branch goes on."""
         with self.reading(trunk) as folder:
             return load_branching(folder, self.base(lookup)[1])
+
+    def made(self, lookup: Lookup, source: str, *, carries: bool) -> StageCheckpoint:
+        """Return the end of another method's stage, with the optimiser's state if a next stage `carries` it on."""
+        record = self.store.read(source)
+        assert isinstance(record, StoredStage)
+        with self.reading(source) as folder:
+            weights = load_changed(folder, "weights", self.base(lookup)[1])
+            return finished(record.training, weights, load_tensors(folder, "optimizer") if carries else {})
 
     def blocks(self, lookup: Lookup, name: str, length: int, *, held_out: bool = False) -> Blocks:
         """Return the packed text of a domain, or the general text, in blocks for the base's tokenizer."""

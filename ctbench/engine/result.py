@@ -195,7 +195,7 @@ def _provenance(run: RunGraph, records: RunRecords) -> dict[str, Any]:
 
 def _source_key(run: RunGraph, source: int) -> str:
     if source != BASE:
-        return run.stages[source - 1].key
+        return run.lms[source - 1].key
     return run.base.key if run.base else "BASE"
 
 

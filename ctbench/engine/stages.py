@@ -1,4 +1,4 @@
-"""Computes the node of a stage: whole, its trunk or its branch."""
+"""Computes the node of a stage: whole, its trunk, its branch, or its ending after another method's stage."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from ctbench.engine.probing import probes_of
 from ctbench.engine.records import StoredStage, Work
 from ctbench.engine.resume import save_branching
 from ctbench.engine.tensors import save_changed, save_tensors, save_tree
+from ctbench.errors import BadPlugin
 from ctbench.machine.device import device, device_name
 from ctbench.method import Method
 from ctbench.stage import StageInputs
@@ -28,13 +29,13 @@ if TYPE_CHECKING:
 
 
 def compute_stage(executor: Executor, spec: Spec, hooks: LoopHooks) -> None:
-    """Compute a stage, its trunk or its branch, with all ranks, into the store."""
+    """Compute a stage, its trunk, its branch or its ending, with all ranks, into the store."""
     identity, materials, lookup = spec.identity, executor.materials, spec.lookup
     assert isinstance(identity, StageIdentity)
     executor.call_ranks(spec)
     method = materials.method(lookup, identity.method)
     recipe = resolved(materials.stream(lookup).recipe.pretrain, identity.arithmetic)
-    parent, trunk = _sources(spec, identity)
+    parent, source = _sources(spec, identity)
     backbone, memory = materials.restore(lookup, method, identity.build_seed, parent)
     before = state_digest(backbone.state())
     inputs = StageInputs(
@@ -49,8 +50,12 @@ def compute_stage(executor: Executor, spec: Spec, hooks: LoopHooks) -> None:
         ranks=executor.ranks,
     )
     loop = _loop(executor, spec, method, inputs, parent)
-    start = materials.branching(lookup, trunk) if trunk else None
-    training = executor.train(loop, spec, hooks, start=start)
+    if source is None:
+        training = executor.train(loop, spec, hooks)
+    elif identity.is_ending:
+        training = loop.run(made=materials.made(lookup, source, carries=recipe.carry_optimizer))
+    else:
+        training = executor.train(loop, spec, hooks, start=materials.branching(lookup, source))
     if not executor.ranks.is_first:
         return
     _write(executor, spec, loop, training, before=before)
@@ -61,6 +66,10 @@ def _write(executor: Executor, spec: Spec, loop: StageLoop, training: TrainingRe
     backbone, base = loop.stage.backbone, executor.materials.base(spec.lookup)
     state = backbone.state()
     after = state_digest(state)
+    identity = spec.identity
+    assert isinstance(identity, StageIdentity)
+    if identity.is_ending:
+        training = _ended(executor, identity, spec.parents[-1], training, digest=after)
     record = StoredStage(
         training=training,
         weights_digest=after,
@@ -69,18 +78,37 @@ def _write(executor: Executor, spec: Spec, loop: StageLoop, training: TrainingRe
         stored_bytes=stored_bytes(backbone, base[0], loop.stage.memory),
         work=work_of(spec),
     )
-    is_branch = isinstance(spec.identity, StageIdentity) and _sources(spec, spec.identity)[1] is not None
     with executor.writing(spec, record) as folder:
         save_changed(folder, "weights", state, base[1])
         save_tree(folder, "memory", loop.stage.memory)
         if loop.branching is not None:
             save_branching(folder, loop.branching, base[1])
-        elif loop.recipe.carry_optimizer and not is_branch:
+        elif loop.recipe.carry_optimizer and (identity.span is None or identity.is_ending):
             save_tensors(folder, "optimizer", optimizer_state(loop.optimizer, loop.trained))
 
 
+def _ended(
+    executor: Executor, identity: StageIdentity, source: str, training: TrainingRecord, *, digest: str
+) -> TrainingRecord:
+    """Return the record of an ending, whose memory at its peak is that of the training too.
+
+    Raises:
+        BadPlugin: the method changed weights, so its row is not the one that was measured.
+    """
+    made = executor.store.read(source)
+    assert isinstance(made, StoredStage)
+    if digest != made.weights_digest:
+        name = identity.method.name
+        raise BadPlugin(
+            f"begin or end of method '{name}' changes weights in a stage that is trained as that of the method it starts "
+            "as; leave starts_as out"
+        )
+    peak = max(training.peak_memory_bytes, made.training.peak_memory_bytes)
+    return dataclasses.replace(training, peak_memory_bytes=peak)
+
+
 def _loop(executor: Executor, spec: Spec, method: Method, inputs: StageInputs, parent: str | None) -> StageLoop:
-    """Return the loop of a stage, a trunk or a branch."""
+    """Return the loop of a stage, or of a part of it."""
     identity, materials = spec.identity, executor.materials
     assert isinstance(identity, StageIdentity)
     loop = StageLoop(
@@ -99,11 +127,13 @@ def _loop(executor: Executor, spec: Spec, method: Method, inputs: StageInputs, p
 
 
 def _sources(spec: Spec, identity: StageIdentity) -> tuple[str | None, str | None]:
-    """Return the keys of the LM before a stage (None: a checkpoint that was given) and of a branch's trunk."""
-    is_branch = identity.span is not None and identity.span[0] > 0
+    """Return the keys of the LM before a stage (None: a checkpoint that was given), and of what made its first updates.
+
+    That is the trunk of a branch, and another method's stage for an ending; None for a whole stage and a trunk.
+    """
     parents = list(spec.parents)
-    trunk = parents.pop() if is_branch else None
-    return next(iter(parents), None), trunk
+    source = parents.pop() if identity.goes_on else None
+    return next(iter(parents), None), source
 
 
 def work_of(spec: Spec) -> Work:

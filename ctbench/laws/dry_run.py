@@ -23,6 +23,7 @@ from ctbench.backbone import Backbone, Batch
 from ctbench.data.stream import Stream
 from ctbench.engine.budget import stage_place
 from ctbench.engine.resume import load_checkpoint, save_checkpoint
+from ctbench.engine.starts import start_of
 from ctbench.engine.tensors import load_tree, save_tree
 from ctbench.errors import CTBenchError
 from ctbench.laws.watch import Watch
@@ -32,8 +33,9 @@ from ctbench.machine.manifest import write_manifest
 from ctbench.memory import Tree
 from ctbench.method import Method, configure
 from ctbench.plans import Plan
+from ctbench.plugins.find import load_class
 from ctbench.stage import StageInputs
-from ctbench.training.checkpoint import StageCheckpoint
+from ctbench.training.checkpoint import StageCheckpoint, capture
 from ctbench.training.optimizer import optimizer_state
 from ctbench.training.pretrain import LoopHooks, StageLoop
 from ctbench.training.schedules import START, trunk_steps
@@ -160,6 +162,24 @@ class DryRun:
             done.append(self._run_stage(number, done, saves=saves and number == len(self.plan.stages)))
         return done
 
+    @cached_property
+    def shared(self) -> dict[int, tuple[FinishedStage, FinishedStage]]:
+        """The first stages as the engine computes them for `starts_as`, by number: the other method's, ended by this one."""
+        start = start_of(self.method(), self.name)
+        if start is None:
+            return {}
+        other = DryRun(load_class(start[0]), self.world, name=start[0].name)
+        other.plan, other._steps = self.plan, self._steps
+        found = {}
+        for number, parent in enumerate(self.plan.parents, start=1):
+            loop, watch = other._loop(number, None)
+            if parent or trunk_steps(loop.recipe, loop.stage.num_steps) < loop.stage.num_steps:
+                continue
+            done = other._finish(number, loop, watch)
+            made = copy.deepcopy(capture(loop, loop.stage.num_steps))
+            found[number] = done, self._finish(number, *self._loop(number, None), made=made)
+        return found
+
     def _restore(self, source: FinishedStage | None) -> Backbone:
         backbone = self.build()
         if source is not None:
@@ -208,13 +228,14 @@ class DryRun:
         *,
         saves: bool = False,
         checkpoint: StageCheckpoint | None = None,
+        made: StageCheckpoint | None = None,
     ) -> FinishedStage:
         backbone = loop.stage.backbone
         start = backbone.state()
         save = (lambda state: save_checkpoint(self._checkpoint, state)) if saves else None
         try:
             with watch.counting(), self._explained(f"stage {number}"):
-                record = loop.run(LoopHooks(save=save, save_seconds=0.0), checkpoint=checkpoint)
+                record = loop.run(LoopHooks(save=save, save_seconds=0.0), checkpoint=checkpoint, made=made)
         except (CTBenchError, DryRunFailed):
             self._stored(loop.stage.memory)  # raises the clearer NotPlain if the memory is the reason
             raise

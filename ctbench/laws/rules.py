@@ -139,6 +139,22 @@ def text(dry_run: DryRun) -> str | None:
     return None
 
 
+def start(dry_run: DryRun) -> str | None:
+    """A first stage that is declared to train as another method's has its bits, and ends as if it had trained itself."""
+    advice = "leave starts_as out"
+    for number, (other, ended) in dry_run.shared.items():
+        own, problem = dry_run.first[number - 1], f"stage {number} does not start as '{dry_run.method().starts_as}'"
+        if name := difference(other.state, own.state):
+            return f"{problem}: '{name}' differs at its end; {advice}"
+        if other.losses != own.losses:
+            return f"{problem}: it logs other losses; {advice}"
+        if name := difference(own.state, ended.state) or tree_difference(own.memory, ended.memory):
+            return f"{problem}: {name} differs if the other method makes the updates; {advice}"
+        if own.notes != ended.notes:
+            return f"{problem}: it notes other numbers if the other method makes the updates; {advice}"
+    return None
+
+
 def _windows(rows: npt.NDArray[np.generic]) -> Iterator[tuple[int, ...]]:
     """Yield every run of `WINDOW` numbers inside a row."""
     if rows.shape[-1] >= WINDOW:
@@ -207,4 +223,5 @@ LAWS: Final[Mapping[str, Law]] = {
     "size": size,
     "text": text,
     "plain memory": plain_memory,
+    "start": start,
 }

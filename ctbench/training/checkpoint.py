@@ -1,7 +1,9 @@
-"""Stage checkpoints: all that a half-finished stage needs to resume, bit for bit."""
+"""Stage checkpoints: all that a half-finished stage needs to resume, bit for bit, or a whole one to be ended anew."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -13,6 +15,7 @@ from ctbench.training.flops import FlopMeter
 from ctbench.training.optimizer import load_optimizer_state, optimizer_state
 
 if TYPE_CHECKING:
+    from ctbench.training.log import TrainingRecord
     from ctbench.training.pretrain import StageLoop
 
 
@@ -92,3 +95,39 @@ def restore(loop: StageLoop, checkpoint: StageCheckpoint) -> None:
     loop.earlier_forward_tokens = checkpoint.forward_tokens
     loop.flops = FlopMeter(checkpoint.flops)
     loop.watch = Stopwatch(seconds=checkpoint.seconds, cpu_seconds=checkpoint.cpu_seconds)
+
+
+def finished(record: TrainingRecord, weights: Mapping[str, Tensor], optimizer: Mapping[str, Tensor]) -> StageCheckpoint:
+    """Return the state of a finished stage, without its memory, for `adopt`."""
+    probes = {"step": record.probe_steps, **record.probes} if record.probe_steps else {}
+    return StageCheckpoint(
+        step=record.steps[-1],
+        weights=dict(weights),
+        optimizer=dict(optimizer),
+        log={name: list(values) for name, values in {"step": record.steps, **record.losses}.items()},
+        notes={name: _number(value) for name, value in record.notes.items()},
+        forward_tokens=record.forward_tokens,
+        flops={"whole": _number(record.flops)},
+        probes={name: [_number(value) for value in values] for name, values in probes.items()},
+        seconds=record.seconds,
+        cpu_seconds=record.cpu_seconds,
+    )
+
+
+def adopt(loop: StageLoop, made: StageCheckpoint) -> None:
+    """Take over the updates that another method's stage made, and what they cost, in a stage that has just begun."""
+    stage = loop.stage
+    stage.backbone.load_state(made.weights)
+    load_optimizer_state(loop.optimizer, loop.trained, made.optimizer)
+    stage.notes |= made.notes
+    loop.log.columns = {name: list(values) for name, values in made.log.items()}
+    loop.probes.columns = {name: list(values) for name, values in made.probes.items()}
+    loop.earlier_forward_tokens += made.forward_tokens
+    loop.flops.whole += FlopMeter(made.flops).total
+    seconds, cpu_seconds = loop.watch.seconds + made.seconds, loop.watch.cpu_seconds + made.cpu_seconds
+    loop.watch = Stopwatch(seconds=seconds, cpu_seconds=cpu_seconds)
+
+
+def _number(value: float | None) -> float:
+    """Return a number of a record, which has None for what is not finite or not known."""
+    return math.nan if value is None else value

@@ -22,7 +22,7 @@ from ctbench.machine.interrupts import Interrupted, deferring
 from ctbench.memory import num_bytes
 from ctbench.method import Method
 from ctbench.stage import Stage, StageInputs
-from ctbench.training.checkpoint import StageCheckpoint, capture, restore
+from ctbench.training.checkpoint import StageCheckpoint, adopt, capture, restore
 from ctbench.training.effects import gradient_notes, looks
 from ctbench.training.flops import FlopMeter, counted
 from ctbench.training.log import LOG_EVERY, LossLog, TrainingRecord
@@ -111,36 +111,48 @@ class StageLoop:
         parts = _backbones(self.stage.backbone)
         return self.earlier_forward_tokens + sum(part.forward_tokens for part in parts) + teacher
 
-    def run(self, hooks: LoopHooks | None = None, *, checkpoint: StageCheckpoint | None = None) -> TrainingRecord:
+    def run(
+        self,
+        hooks: LoopHooks | None = None,
+        *,
+        checkpoint: StageCheckpoint | None = None,
+        made: StageCheckpoint | None = None,
+    ) -> TrainingRecord:
         """Train from the beginning, or from a checkpoint, to the end of the stage.
 
         Args:
             hooks: what to call at logged points.
             checkpoint: where an interrupted run stopped.
+            made: the end of another method's stage, which made all updates; the stage begins, takes them over and ends.
 
         Raises:
             RunFailed: the loss is NaN, infinite or above its limit.
             Interrupted: the process was asked to stop; a checkpoint was saved.
         """
         hooks = hooks or LoopHooks()
-        stage = self.stage
         return_freed_memory()
         self.watch = Stopwatch()
         reset_peak_memory()
         with isolated(threads=self.recipe.threads), self._releasing():
             if checkpoint is None:
-                with self._counting_whole():
-                    stage.prepare()
-                    self.method.begin(stage)
-                self._forget_moments()
+                self._begin(made)
             else:
                 restore(self, checkpoint)
                 if hooks.resuming is not None:
-                    hooks.resuming(checkpoint.step, stage.num_steps)
-            self.together.agree(stage)
-            self._updates(0 if checkpoint is None else checkpoint.step, hooks)
+                    hooks.resuming(checkpoint.step, self.stage.num_steps)
+            self.together.agree(self.stage)
+            start = checkpoint or made
+            self._updates(0 if start is None else start.step, hooks)
             self._end()
         return self._record()
+
+    def _begin(self, made: StageCheckpoint | None) -> None:
+        with self._counting_whole():
+            self.stage.prepare()
+            self.method.begin(self.stage)
+        self._forget_moments()
+        if made is not None:
+            adopt(self, made)
 
     def _end(self) -> None:
         """Close the stage, or its trunk, which is then a stage of fewer updates; its branch pays for the trunk's end."""

@@ -12,10 +12,12 @@ import numpy as np
 from ctbench.data.sources import read_examples
 from ctbench.data.stream import Stream
 from ctbench.engine.description import method_record, shown_model
-from ctbench.engine.expand import Labels, RunGraph, expand
+from ctbench.engine.expand import RunGraph, expand
 from ctbench.engine.failures import Failure, failure_records
+from ctbench.engine.identity import StageIdentity
 from ctbench.engine.inputs import Inputs, read_inputs
 from ctbench.engine.job import Job
+from ctbench.engine.labels import Labels
 from ctbench.engine.node import Node, in_order
 from ctbench.engine.records import StoredBase, StoredCell, seconds_of
 from ctbench.engine.store import Store
@@ -110,7 +112,9 @@ def plan_search(job: Job, count: int, seeds: Sequence[int]) -> Search:
         trial = inputs.with_settings({**job.method_settings, **point})
         title = _title(name, number, len(points), point)
         seed_titles = [f"{title}, seed {seed}" if len(seeds) > 1 else title for seed in seeds]
-        runs.append([expand(trial, seed, Labels(run=text)) for seed, text in zip(seeds, seed_titles, strict=True)])
+        starts = [f"{name}, all trials, seed {seed}" if len(seeds) > 1 else f"{name}, all trials" for seed in seeds]
+        labels = [Labels(run=text, start=start) for text, start in zip(seed_titles, starts, strict=True)]
+        runs.append([expand(trial, seed, label) for seed, label in zip(seeds, labels, strict=True)])
     if grid and any(source is None for each in runs for row in each[0].plan.cells for source in row):
         raise BadConfig(
             f"the plan of method {name} leaves cells empty, so `anytime` is undefined and trials cannot be ranked; "
@@ -209,11 +213,10 @@ def _failed_lines(runs: Sequence[RunGraph], failures: Sequence[Failure]) -> list
 
 
 def _failed(point: Point, runs: Sequence[RunGraph], store: Store, lines: Sequence[str]) -> dict[str, Any]:
-    computed = [node for node in in_order(_cells(runs)) if node.kind != "base" and store.has(node.key)]
     return {
         "settings": point,
         "objective": None,
-        "seconds": sum(seconds_of(store.read(node.key)) for node in computed),
+        "seconds": _seconds(runs, store),
         "keys": [run.key for run in runs],
         "failures": lines,
     }
@@ -226,6 +229,14 @@ def _trial(point: Point, runs: Sequence[RunGraph], store: Store, counts: Sequenc
         "settings": point,
         "objective": None if math.isnan(value) else value,
         "standard_error": None if math.isnan(error) else error,
-        "seconds": sum(seconds_of(store.read(node.key)) for node in in_order(_cells(runs)) if node.kind != "base"),
+        "seconds": _seconds(runs, store),
         "keys": [run.key for run in runs],
     }
+
+
+def _seconds(runs: Sequence[RunGraph], store: Store) -> float:
+    """Return the wall time of what was computed of a trial; a stage in two nodes counts once, as the second holds both."""
+    computed = [node for node in in_order(_cells(runs)) if node.kind != "base" and store.has(node.key)]
+    stages = [node for node in computed if isinstance(node.identity, StageIdentity) and node.identity.goes_on]
+    held = {node.parents[-1].key for node in stages}
+    return sum(seconds_of(store.read(node.key)) for node in computed if node.key not in held)

@@ -60,7 +60,7 @@ class Checker:
     def given(self, number: int) -> Iterator[Check]:
         """Yield a check of an LM that was given, if its weights are not those of the result."""
         if not self._has_same_weights(number) and number in self.stages and self.stages[number].weights_digest:
-            node = self.run.stages[number - 1]
+            node = self.run.lms[number - 1]
             reason = "the LM that was given is not the one of the result: the digests of their weights differ"
             yield Check(
                 node=node.own_title,
@@ -118,7 +118,7 @@ class Checker:
         """Return whether an LM here has the weights of the result's."""
         if source == BASE:
             return self.run.inputs.base is None or self.result.backbone.weights_digest == self._base_digest()
-        record = self.store.read(self.run.stages[source - 1].key)
+        record = self.store.read(self.run.lms[source - 1].key)
         stored = self.stages.get(source)
         return isinstance(record, StoredStage) and stored is not None and stored.weights_digest == record.weights_digest
 

@@ -68,7 +68,7 @@ def _stage(about: dict[str, Any], result: Result) -> int:
 
 
 def plant(run: RunGraph, stage: int, folder: Path, store: Store, materials: Materials) -> None:
-    """Put an exported LM into a store as the node of its stage; the base must be there.
+    """Put an exported LM into a store as what rows measure of its stage; the base must be there.
 
     Args:
         run: the run.
@@ -81,7 +81,7 @@ def plant(run: RunGraph, stage: int, folder: Path, store: Store, materials: Mate
         BadConfig: the LM has other parts than its export, so cells would start from another LM.
         BadData: the export is damaged.
     """
-    node = run.stages[stage - 1]
+    node = run.lms[stage - 1]
     identity, lookup = node.identity, node.lookup
     assert isinstance(identity, StageIdentity)
     method = materials.method(lookup, identity.method)

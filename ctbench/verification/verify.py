@@ -107,8 +107,8 @@ def _computed(
         compute([run.base] if run.base else [])
         for stage in [stage for stage in given if stage != BASE]:
             plant(run, stage, given[stage], store, Materials(store, home() / "corpora"))
-    compute([each.node for each in chosen])
     below = [] if given else stages_below(run, [each.source for each in chosen])
+    compute([*(run.stages[stage - 1] for stage in below), *(each.node for each in chosen)])
     checker = Checker(result, run, store, trained=below)
     checks: list[Check] = [check for stage in given if stage != BASE for check in checker.given(stage)]
     checks += [check for stage in below for check in checker.stage(stage)]

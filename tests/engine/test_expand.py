@@ -38,8 +38,8 @@ def test_in_order_puts_parents_first_and_each_node_once():
 
 def test_methods_share_the_base_row_0_and_nothing_else(tmp_path):
     stream = write_stream(tmp_path)
-    naive, replay = spec_of(stream, "naive"), spec_of(stream, "replay")
-    shared = {n.key for n in naive.nodes} & {n.key for n in replay.nodes}
+    naive, das = spec_of(stream, "naive"), spec_of(stream, "das")
+    shared = {n.key for n in naive.nodes} & {n.key for n in das.nodes}
     expected = {naive.base.key, naive.losses[0].key, naive.general[0].key} | {
         cell.key for (source, *_), cell in naive.cells.items() if source == 0
     }

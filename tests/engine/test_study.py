@@ -310,7 +310,9 @@ def test_the_keys_of_a_run_do_not_depend_on_the_call_it_is_part_of():
     nodes = {node.key: node.title for run in many for node in run.nodes}
     assert {node.key for node in alone[0].nodes} <= nodes.keys()
     assert {node.title for node in alone[0].stages}.isdisjoint(nodes.values())
-    assert "replay, replay_fraction=0.5, domain, seed 1: stage 1 (domain-1)" in nodes.values()
+    assert "replay, replay_fraction=0.5, domain, seed 1: stage 2 (domain-2)" in nodes.values()
+    assert "replay, replay_fraction=0.5, domain, seed 1: memory after stage 1 (domain-1)" in nodes.values()
+    assert "naive, domain, seed 1: stage 1 (domain-1)" in nodes.values()
 
 
 def test_equal_runs_are_there_once():

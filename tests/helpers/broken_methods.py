@@ -162,6 +162,55 @@ class KeepsATuple(Method):
         stage.memory["sizes"] = (1, 2)
 
 
+class StartsAsNaiveAndTrainsOtherwise(Method):
+    starts_as = "naive"
+
+    def loss(self, stage, batch):
+        return {"lm": 1.01 * stage.backbone(batch).loss}
+
+
+class StartsAsNaiveAndNamesTermsOtherwise(Method):
+    """The weights are the same."""
+
+    starts_as = "naive"
+
+    def loss(self, stage, batch):
+        return {"mine": stage.backbone(batch).loss}
+
+
+class StartsAsNaiveAndCountsItsUpdates(Method):
+    starts_as = "naive"
+
+    def after_step(self, stage):
+        stage.memory["updates"] = stage.memory.get("updates", 0) + 1
+
+
+class StartsAsNaiveAndEditsWeightsAtTheEnd(Method):
+    starts_as = "naive"
+
+    def end(self, stage):
+        with torch.no_grad():
+            stage.backbone.trainable()[0][1].mul_(0.99)
+
+
+class StartsAsNaiveAndNotesItsUpdates(Method):
+    starts_as = "naive"
+
+    def after_step(self, stage):
+        stage.note(last=stage.step)
+
+
+class StartsAsNaiveWithPartsOfItsOwn(Method):
+    starts_as = "naive"
+
+    def build(self, backbone, stream):
+        return backbone.requires_grad_(True)
+
+
+class StartsAsNobody(Method):
+    starts_as = "nobody at all"
+
+
 BREAKS = {
     "resume": (CountsOutsideTheMemory,),
     "determinism": (DrawsFromThePythonGenerator, BuildsFromTheClock),
@@ -171,4 +220,13 @@ BREAKS = {
     "size": (GrowsInSilence, KeepsOneLMPerDomainInSilence, HidesBehindWhatItRemoves),
     "text": (KeepsRows, KeepsRowsInABuffer, TrainsOnAllAtOnce),
     "plain memory": (KeepsASet, KeepsATuple),
+    "start": (
+        StartsAsNaiveAndTrainsOtherwise,
+        StartsAsNaiveAndNamesTermsOtherwise,
+        StartsAsNaiveAndCountsItsUpdates,
+        StartsAsNaiveAndEditsWeightsAtTheEnd,
+        StartsAsNaiveAndNotesItsUpdates,
+        StartsAsNaiveWithPartsOfItsOwn,
+        StartsAsNobody,
+    ),
 }

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from ctbench.engine.node import Node
+from ctbench.engine.identity import StageIdentity
+from ctbench.engine.node import Node, digest
 
 LEAVES: Final = ("loss", "cell")
 """Kinds of nodes that no other node waits for."""
@@ -23,8 +25,8 @@ class Shard:
 def make_shards(todo: Sequence[Node], seconds: Mapping[str, float], *, minutes: float) -> list[Shard]:
     """Share nodes out among jobs, so that each job waits for the ends of whole jobs only.
 
-    A stage goes on in the job of the stage before it. Cells and losses of the LMs of one job are packed together, the
-    longest first into the job that is least full.
+    A stage goes on in the job of the stage before it, unless several methods go on from that one. Cells and losses of the
+    LMs of one job are packed together, the longest first into the job that is least full.
 
     Args:
         todo: each node behind its parents.
@@ -36,12 +38,18 @@ def make_shards(todo: Sequence[Node], seconds: Mapping[str, float], *, minutes: 
     """
     trunks: list[list[Node]] = []
     place: dict[str, int] = {}
+    heirs: dict[str, set[str]] = {}
+    for node in todo:
+        if isinstance(node.identity, StageIdentity):
+            for parent in node.parents:
+                heirs.setdefault(parent.key, set()).add(digest(dataclasses.asdict(node.identity.method)))
     for node in todo:
         if node.kind in LEAVES:
             continue
         needed = _needs([node], place)
         last = max(needed, default=0)  # a shard needs earlier ones only, so there is no circle
-        if any(place.get(parent.key) == last and parent.kind == node.kind for parent in node.parents):
+        ahead = [parent for parent in node.parents if place.get(parent.key) == last and parent.kind == node.kind]
+        if any(len(heirs.get(parent.key, ())) <= 1 for parent in ahead):
             place[node.key] = last
             trunks[last].append(node)
         else:
