@@ -161,7 +161,7 @@ def test_several_methods_go_on_from_a_shared_stage_in_jobs_of_their_own(place):
         ["naive: stage 1 (domain-1)"],
         ["naive: stage 2 (domain-2)"],
         ["replay: memory after stage 1 (domain-1)", "replay: stage 2 (domain-2)"],
-        ["ewc: memory after stage 1 (domain-1)", "ewc: stage 2 (domain-2)"],
+        ["ewc, num_examples=4: memory after stage 1 (domain-1)", "ewc, num_examples=4: stage 2 (domain-2)"],
     ]
     alone = in_order(read_runs([job(place, "replay")])[0].nodes)
     shards = make_shards(alone, {node.key: 1.0 for node in alone}, minutes=10)
