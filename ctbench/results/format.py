@@ -17,6 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 from ctbench.errors import BadResult, one_line
 from ctbench.results.consistency import contradiction
 from ctbench.results.schema import SCHEMA, Result
+from ctbench.results.setup import StreamRecord
 from ctbench.results.upgrade import upgrade
 
 MAX_BYTES = 64 * 2**20
@@ -144,16 +145,31 @@ def _diagnose(data: bytes, error: ValidationError) -> str:
 
 
 def _misfit(result: Result) -> str | None:
-    """Return which part of `result` has a shape that does not fit its domains and stages."""
-    num_tasks, domains = result.num_tasks, set(result.stream.domains)
-    shape = (num_tasks + 1, num_tasks)
-    lowest = {domain: result.stream.lowest(domain) for domain in result.stream.domains}
-    if len(domains) < num_tasks:
+    """Return which part of `result` does not fit its domains and stages."""
+    return (
+        _misfit_of_stream(result.stream)
+        or _misfit_of_shapes(result)
+        or _misfit_of_plan(result)
+        or _misfit_of_numbers(result)
+    )
+
+
+def _misfit_of_stream(stream: StreamRecord) -> str | None:
+    """Return which part of the record of a stream does not fit its domains."""
+    domains = set(stream.domains)
+    if len(domains) < len(stream.domains):
         return "corrupt: stream.domains: a domain appears twice"
     for name in _BY_DOMAIN:
-        table = getattr(result.stream, name)
+        table = getattr(stream, name)
         if table is not None and table.keys() != domains:
             return f"corrupt: stream.{name}: a value for each domain is needed, and for nothing else"
+    return None
+
+
+def _misfit_of_shapes(result: Result) -> str | None:
+    """Return which table of `result` has a shape that does not fit the number of domains, T."""
+    num_tasks = result.num_tasks
+    shape = (num_tasks + 1, num_tasks)
     tables = {"matrix": result.matrix.shape, "lm_loss": result.lm_loss.shape}
     if result.lm_loss_error is not None:
         tables["lm_loss_error"] = result.lm_loss_error.shape
@@ -162,15 +178,33 @@ def _misfit(result: Result) -> str | None:
     for name, found in tables.items():
         if found != shape:
             return f"corrupt: {name}: {num_tasks} domains ask for the shape {shape}, found {found}"
-    if len(result.plan.parents) != len(result.plan.stages):
+    for name in ("general_loss", "general_bits"):
+        if len(getattr(result, name)) not in (0, num_tasks + 1):
+            return f"corrupt: {name}: {num_tasks + 1} numbers are needed"
+    control = result.control
+    if control is not None and {len(control.scores), len(control.lm_loss)} != {num_tasks}:
+        return f"corrupt: control: {num_tasks} numbers are needed"
+    return None
+
+
+def _misfit_of_plan(result: Result) -> str | None:
+    """Return where the plan of `result` points to a stage that it does not have."""
+    plan, count = result.plan, len(result.plan.stages)
+    if len(plan.parents) != count:
         return "corrupt: plan.parents: one parent for each stage is needed"
-    if any(not 0 <= parent < number for number, parent in enumerate(result.plan.parents, start=1)):
+    if any(not 0 <= parent < number for number, parent in enumerate(plan.parents, start=1)):
         return "corrupt: plan.parents: a stage starts from 0, the untouched LM, or from an earlier stage"
-    count = len(result.plan.stages)
-    if any(source is not None and not 0 <= source <= count for row in result.plan.cells for source in row):
+    if any(source is not None and not 0 <= source <= count for row in plan.cells for source in row):
         return f"corrupt: plan.cells: a stage outside 0..{count}"
+    return None
+
+
+def _misfit_of_numbers(result: Result) -> str | None:
+    """Return which number of `result` is outside its range, or belongs to no place of the matrix."""
+    domains = result.stream.domains
+    lowest = {domain: result.stream.lowest(domain) for domain in domains}
     for cell in result.cells:
-        if cell.domain not in domains or not 0 <= cell.row <= num_tasks:
+        if cell.domain not in domains or not 0 <= cell.row <= result.num_tasks:
             return f"corrupt: cells: no cell ({cell.row}, {one_line(cell.domain)}) in this stream"
         if cell.score is not None and not lowest[cell.domain] <= cell.score <= 1.0:
             return f"corrupt: cells: the score {cell.score} is outside [{lowest[cell.domain]:.0f}, 1]"
@@ -181,12 +215,6 @@ def _misfit(result: Result) -> str | None:
     for stage in result.stages:
         if any(len(losses) != len(stage.probe_steps) for losses in stage.probes.values()):
             return f"corrupt: stages: stage {stage.stage} was probed {len(stage.probe_steps)} times; as many losses are needed"
-    for name in ("general_loss", "general_bits"):
-        if len(getattr(result, name)) not in (0, num_tasks + 1):
-            return f"corrupt: {name}: {num_tasks + 1} numbers are needed"
-    control = result.control
-    if control is not None and {len(control.scores), len(control.lm_loss)} != {num_tasks}:
-        return f"corrupt: control: {num_tasks} numbers are needed"
     return None
 
 
