@@ -53,7 +53,7 @@ def _require_proportion(file: DataFile) -> None:
     try:
         with zipfile.ZipFile(file.path) as archive:
             size = sum(info.file_size for info in archive.infolist())
-    except (OSError, zipfile.BadZipFile) as error:
+    except Exception as error:  # zipfile raises errors of several kinds where an archive is damaged
         raise BadData(f"{file.shown}: not readable as an Excel workbook: {first_line(error)}") from None
     if size > FREE_BYTES + MAX_RATIO * file.path.stat().st_size:
         raise BadData(f"{file.shown}: unpacks to more than {MAX_RATIO} times its size, as no text does")

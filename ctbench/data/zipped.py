@@ -68,7 +68,7 @@ def names_in(path: Path) -> list[str]:
     try:
         with zipfile.ZipFile(path) as opened:
             return [info.filename for info in opened.infolist() if not info.is_dir() and not _is_hidden(info.filename)]
-    except (OSError, zipfile.BadZipFile):
+    except Exception:  # zipfile raises errors of several kinds where an archive is damaged
         return []
 
 

@@ -10,6 +10,7 @@ import pytest
 from ctbench.data.files import survey_files
 from ctbench.data.inspect import inspect_stream
 from ctbench.data.sources import read_examples, read_texts, task_fingerprint
+from ctbench.data.zipped import names_in
 from ctbench.errors import BadConfig, BadData
 from ctbench.plugins.find import get_stream
 
@@ -184,6 +185,24 @@ def test_the_first_sheet_of_a_workbook_is_read(tmp_path):
     (tmp_path / "a.xlsx").write_bytes(b"no workbook")
     with pytest.raises(BadData, match="not readable as an Excel workbook"):
         examples(stream)
+
+
+def test_an_archive_of_a_later_version_of_zip_is_one_line(tmp_path):
+    book = openpyxl.Workbook()
+    book.active.append(["text", "label"])
+    book.save(tmp_path / "a.xlsx")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a.txt", "some text")
+    for name in ("a.xlsx", "a.zip"):
+        before = (tmp_path / name).read_bytes()
+        place = before.index(b"PK\x01\x02") + 6  # the version that is needed to read the first member
+        (tmp_path / name).write_bytes(before[:place] + bytes([74]) + before[place + 1 :])
+    with pytest.raises(BadData, match=r"not readable as an Excel workbook: zip file version 7\.4"):
+        examples(stream_of(tmp_path, 'train = "a.xlsx", test = "a.xlsx"'))
+    stream = stream_of(tmp_path, 'train = "a.xlsx", test = "a.xlsx"', 'path = "a.zip/*"')
+    with pytest.raises(BadData, match=r"cannot be read as a zip archive: zip file version 7\.4"):
+        list(read_texts(stream, stream.domains[0].text, domain="mine"))
+    assert names_in(tmp_path / "a.zip") == []
 
 
 def test_a_missing_openpyxl_is_one_line_with_the_command(tmp_path, monkeypatch):
