@@ -16,12 +16,15 @@ from ctbench.errors import BadData, first_line, listing
 
 Row = tuple[int, list[str]]
 
+_DELIMITERS = (";", "\t", "|", ",")
+
 
 def read_delimited(file: DataFile, fields: Sequence[str]) -> Iterator[tuple[tuple[str, int], dict[str, Any]]]:
     """Yield ((file, line), record) of every row.
 
     Raises:
-        BadData: with file and line: a malformed row, a column that is missing or there twice, a blank header.
+        BadData: with file and line: a malformed row, a column that is missing or there twice, a header that is blank or
+            stands among the rows as well.
     """
     rows = _Rows(file)
     header: list[str] = []
@@ -33,6 +36,8 @@ def read_delimited(file: DataFile, fields: Sequence[str]) -> Iterator[tuple[tupl
                 continue
         if not row:
             continue
+        if row == header and file.dialect.header:
+            raise BadData(f"{place}: is the header once more, as where files were put together; remove the line")
         if len(row) != len(header):
             what = "the header" if file.dialect.header else "the first row"
             raise BadData(f"{place}: {len(row)} columns, {what} has {len(header)}{rows.advice(len(row))}")
@@ -47,8 +52,19 @@ def _header(file: DataFile, number: int, row: Sequence[str], fields: Sequence[st
     names = list(row) if file.dialect.header else [str(index) for index in range(1, len(row) + 1)]
     require_distinct(names, f"{place}: column")
     if missing := [field for field in fields if field not in names]:
-        raise BadData(f"{place}: no column '{missing[0]}' in the header; found: {listing(names)}")
+        raise BadData(f"{place}: no column '{missing[0]}' in the header; found: {listing(names)}{_other_dialect(file, names)}")
     return names
+
+
+def _other_dialect(file: DataFile, names: Sequence[str]) -> str:
+    """Return the advice that fits a header whose columns are not those that are wanted."""
+    if not file.dialect.header:
+        return "; without a header the columns are called by their numbers, as in text = '1'"
+    others = [mark for mark in _DELIMITERS if len(names) == 1 and mark in names[0]]
+    shown = "\\t" if others == ["\t"] else next(iter(others), "")
+    if shown:
+        return f"; if the columns are separated by '{shown}', set dialect.delimiter = \"{shown}\""
+    return "; if the first line is a row, set dialect.header = false"
 
 
 def require_distinct(names: Sequence[str], what: str) -> None:

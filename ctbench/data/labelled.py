@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import zip_longest
 
 from ctbench.data.files import DataFile
-from ctbench.data.lines import read_whole_lines
+from ctbench.data.lines import read_whole_lines, require_line_feeds
 from ctbench.data.records import Place, Record, show
 from ctbench.data.tasktables import FilesTask
 from ctbench.errors import BadData
@@ -56,6 +56,7 @@ def _full_lines(file: DataFile) -> Iterator[tuple[int, str]]:
     """Yield the lines with their numbers; empty ones at the end are left out."""
     waiting: list[tuple[int, str]] = []
     for number, line in read_whole_lines(file):
+        require_line_feeds(file, number, line)
         waiting.append((number, line.strip()))
         if line.strip():
             yield from waiting

@@ -12,10 +12,16 @@ PIECE = 1_000_000
 """Bytes after which a document of plain text is cut, so that memory stays bounded."""
 MAX_RECORD = 64 * 2**20
 """Characters that one record of JSONL or delimited text may have."""
+ZERO_BYTES = 4
+"""A line is no text if one byte in so many is zero: UTF-16 without its mark is valid UTF-8, and would be read as it is."""
 
 
 def read_lines(file: DataFile) -> Iterator[tuple[int, str]]:
-    """Yield (line number, text with its line end); a very long line comes in pieces. Raises BadData if not UTF-8."""
+    """Yield (line number, text with its line end); a very long line comes in pieces.
+
+    Raises:
+        BadData: not UTF-8, or mostly zero bytes.
+    """
     number, is_start, rest = 1, True, b""
     for line in _raw_lines(file):
         if is_start and number == 1 and line.startswith(b"\xef\xbb\xbf"):
@@ -53,6 +59,16 @@ def read_whole_lines(file: DataFile) -> Iterator[tuple[int, str]]:
         yield number, "".join(parts)
 
 
+def require_line_feeds(file: DataFile, number: int, line: str) -> None:
+    """Refuse plain text whose lines end in carriage returns alone: all of it would be one line.
+
+    Raises:
+        BadData: the first line has no line feed, and a carriage return inside.
+    """
+    if number == 1 and not line.endswith("\n") and "\r" in line.rstrip("\r"):
+        raise BadData(f"{file.shown}: its lines end in carriage returns; save the file with line feeds as line ends")
+
+
 def _raw_lines(file: DataFile) -> Iterator[bytes]:
     with file.open() as stream:
         try:
@@ -74,6 +90,11 @@ def _cut(piece: bytes) -> tuple[bytes, bytes]:
 
 
 def _decode(piece: bytes, shown: str, number: int) -> str:
+    if piece.count(0) * ZERO_BYTES > len(piece):
+        raise BadData(
+            f"{shown}:{number}: {piece.count(0):,} of the line's {len(piece):,} bytes are zero: the file is UTF-16, or its "
+            "end was never written; save it as UTF-8"
+        )
     try:
         return piece.decode()
     except UnicodeDecodeError as error:

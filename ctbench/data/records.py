@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from ctbench.data.delimited import read_delimited, require_distinct
 from ctbench.data.files import DataFile
-from ctbench.data.lines import PIECE, read_lines, read_whole_lines
+from ctbench.data.lines import PIECE, read_lines, read_whole_lines, require_line_feeds
 from ctbench.data.sheets import read_sheet
 from ctbench.data.unpack import FREE_BYTES
 from ctbench.errors import BadData, first_line, listing
@@ -59,10 +59,16 @@ def show(place: Place) -> str:
 
 
 def read_documents(file: DataFile, document: Literal["line", "paragraph", "file"]) -> Iterator[str]:
-    """Yield the documents of a plain text file; empty ones are left out, very long ones come in pieces."""
+    """Yield the documents of a plain text file; empty ones are left out, very long ones come in pieces.
+
+    Raises:
+        BadData: not UTF-8, or lines that end in carriage returns alone where a line counts.
+    """
     parts: list[str] = []
     size = 0
-    for _, line in read_lines(file):
+    for number, line in read_lines(file):
+        if document != "file":
+            require_line_feeds(file, number, line)
         is_break = document == "line" or (document == "paragraph" and not line.strip()) or size > PIECE
         parts.append(line)
         size += len(line)

@@ -80,11 +80,22 @@ def test_delimiter_and_header_are_those_of_the_dialect(tmp_path):
             "text,label\rx,y\r",
             "a.csv:1: a carriage return stands in the middle of a line; save the file with line",
         ),
+        ("a.csv", "text,label\nx,y\ntext,label\nz,y\n", "a.csv:3: is the header once more"),
+        ("a.csv", "text;label\nx;y\n", "if the columns are separated by ';', set dialect.delimiter = \";\""),
+        ("a.csv", "text\tlabel\nx\ty\n", r"if the columns are separated by '\\t', set dialect.delimiter = \"\\t\""),
+        ("a.csv", "x,y\nz,y\n", "found: x, y; if the first line is a row, set dialect.header = false"),
     ],
 )
 def test_malformed_table_is_refused_with_its_line(tmp_path, name, content, words):
     with pytest.raises(BadData, match=words):
         read(tmp_path, name, content)
+
+
+def test_without_a_header_a_row_may_be_there_twice_and_columns_are_numbers(tmp_path):
+    rows = "text,label\nx,y\ntext,label\n"
+    assert len(read(tmp_path, "a.csv", rows, fields=("1", "2"), header=False)) == 3
+    with pytest.raises(BadData, match=r"found: 1, 2; without a header the columns are called by their numbers"):
+        read(tmp_path, "a.csv", rows, header=False)
 
 
 def test_column_that_is_there_twice_in_parquet_is_refused_and_bad_utf8_has_its_row(tmp_path):

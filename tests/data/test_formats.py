@@ -72,6 +72,7 @@ def test_a_share_is_set_apart_where_only_training_texts_and_labels_are_named(tmp
     [
         ({"b": "x\n"}, "a.txt has more lines than the other"),
         ({"b": "x\ny\nz\n"}, "b.txt has more lines than the other"),
+        ({"a": "one\rtwo\r", "b": "x\ry\r"}, "a.txt: its lines end in carriage returns"),
         ({"a": "one\n\nthree\n", "b": "x\ny\nz\n"}, "a.txt:2: field 'text' is empty"),
         ({"b": "x\n\nz\n", "a": "one\ntwo\nthree\n"}, "a.txt:2: field 'label' must be a label"),
     ],

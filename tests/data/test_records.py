@@ -106,6 +106,25 @@ def test_text_that_is_not_utf8_is_refused_with_its_line(tmp_path):
         list(read_documents(file_with(tmp_path, "a.txt", b"x\ny\xff\n"), "line"))
 
 
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le"])
+def test_utf16_without_its_mark_is_refused_and_single_zero_bytes_are_read(tmp_path, encoding):
+    with pytest.raises(BadData, match=r"a.txt:1: \d+ of the line's \d+ bytes are zero: the file is UTF-16"):
+        list(read_documents(file_with(tmp_path, "a.txt", "some words\nmore\n".encode(encoding)), "line"))
+    with pytest.raises(BadData, match=r"a.txt:2: 9 of the line's 9 bytes are zero: .* its end was never written"):
+        list(read_documents(file_with(tmp_path, "a.txt", b"some words\n" + b"\0" * 9), "line"))
+    assert list(read_documents(file_with(tmp_path, "a.txt", b"some\0words\n"), "line")) == ["some\0words"]
+
+
+def test_lines_that_end_in_carriage_returns_alone_are_refused_where_lines_count(tmp_path):
+    file = file_with(tmp_path, "a.txt", "one\rtwo\r")
+    for document in ("line", "paragraph"):
+        with pytest.raises(BadData, match=r"a.txt: its lines end in carriage returns; save the file with line feeds"):
+            list(read_documents(file, document))
+    assert list(read_documents(file, "file")) == ["one\rtwo"]
+    for content in ("one\r\ntwo\r\n", "one\r\n", "one\r", "stray\rreturn\ntwo\n"):
+        assert len(list(read_documents(file_with(tmp_path, "a.txt", content), "line"))) == max(content.count("\n"), 1)
+
+
 def found(folder: Path, *paths: str, format: str = "auto") -> list[str]:
     return [file.shown for file in find_files(folder, paths, format=format, whose="a test", root="$DATA")]
 
