@@ -37,6 +37,8 @@ def command(
     from ctbench.reporting.compare import FORMATS, SUFFIXES, explanation
     from ctbench.reporting.console import print_tables
 
+    if as_json and (output is not None or format_ not in ("", "json")):
+        raise BadConfig("--json prints JSON on standard output; leave it out, or leave out --format and --output")
     form = "json" if as_json else format_
     if form and form not in FORMATS:
         raise UnknownName("format", form, FORMATS)

@@ -52,7 +52,9 @@ def _header(file: DataFile, number: int, row: Sequence[str], fields: Sequence[st
     names = list(row) if file.dialect.header else [str(index) for index in range(1, len(row) + 1)]
     require_distinct(names, f"{place}: column")
     if missing := [field for field in fields if field not in names]:
-        raise BadData(f"{place}: no column '{missing[0]}' in the header; found: {listing(names)}{_other_dialect(file, names)}")
+        raise BadData(
+            f"{place}: no column '{missing[0]}' in the header; found: {listing(names)}{_other_dialect(file, names)}"
+        )
     return names
 
 

@@ -92,9 +92,10 @@ def families(results: Sequence[Result], key: str) -> Iterator[dict[str, list[Res
     several = [each for each in found.values() if len(each) > 1]
     if not several:
         values = sorted({value_of(result, key) for result in results}, key=sort_key)
+        option = "--order N" if key == ORDER else f"--set {key}=VALUE"
         raise MissingResult(
             f"no two runs differ in {key} alone (values found: {', '.join(values) or 'none'}); run one with "
-            f"--set {key}=VALUE and everything else equal"
+            f"{option} and everything else equal"
         )
     for each in several:
         yield {value: each[value] for value in sorted(each, key=sort_key)}

@@ -58,6 +58,10 @@ ODD = [
     ("compare -o pipe.csv", "table 'pipe.csv' cannot be written (it is a device or a pipe)"),
     ("report -o pipe.html", "cannot be written (it is a device or a pipe)"),
     ("compare --resize --format csv", "--resize is for LaTeX"),
+    ("compare --json --format latex", "--json prints JSON on standard output; leave it out"),
+    ("compare --json -o table.csv", "--json prints JSON on standard output; leave it out"),
+    ("compare --across order", "run one with --order N and everything else equal"),
+    ("compare --across language.seed", "run one with --set language.seed=VALUE and everything else equal"),
     ("compare --resize -o x.md", "--resize is for LaTeX"),
     ("compare --results nowhere", "no results in nowhere"),
     ("compare --results small.toml", "(1 file could not be read: small.toml: "),
@@ -150,7 +154,13 @@ def test_every_command_is_among_the_odd_calls():
 
 
 def test_a_call_that_is_right_is_not_refused(place, capsys):
-    for line in ("compare --resize -o x.tex", "report -o x.html", "ls runs --results results", "plot -o x.png --all"):
+    for line in (
+        "compare --resize -o x.tex",
+        "compare --json --format json",
+        "report -o x.html",
+        "ls runs --results results",
+        "plot -o x.png --all",
+    ):
         assert main(line.split()) == 0, capsys.readouterr().err
     assert {path.name for path in place.iterdir()} >= {"x.tex", "x.html", "x.png"}
 
