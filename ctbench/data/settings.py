@@ -210,6 +210,10 @@ class Recipe:
     finetune: FinetuneRecipe
 
 
+KNOBS_OF_A_KIND: Final = {"domain": ("sharing", "polysemy", "transfer"), "temporal": ("drift", "turnover")}
+"""Knobs of the synthetic language that change nothing in streams of the other kind."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Language:
     """The knobs of the synthetic language; `ctbench.data.synthetic.language` says what they do.
@@ -273,3 +277,17 @@ class Language:
             raise ValueError("drift + turnover must be at most 1")
         if self.noise >= 1 - 1 / self.num_classes:
             raise ValueError("noise must be below 1 - 1 / num_classes, or a clause speaks against its sentence's class")
+
+    def require_kind(self, kind: str) -> None:
+        """Refuse knobs that change nothing in a stream of this kind.
+
+        Raises:
+            ValueError: a knob of another kind is not at its default.
+        """
+        for other, knobs in KNOBS_OF_A_KIND.items():
+            changed = [knob for knob in knobs if getattr(self, knob) != getattr(Language, knob)]
+            if other != kind and changed:
+                raise ValueError(
+                    f"language.{changed[0]} changes nothing in a stream of kind '{kind}' (kind '{other}' alone has it); "
+                    "leave it out"
+                )

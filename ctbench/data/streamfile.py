@@ -103,6 +103,8 @@ class StreamFile:
         names = [domain.name for domain in self.domains]
         if (self.language is None) == (not names):
             raise ValueError("the stream needs either [language] or [[domains]], and not both")
+        if self.language is not None:
+            self.language.require_kind(self.kind)
         if self.facts and (self.language is None or self.kind != "temporal"):
             raise ValueError("facts need a [language] of kind 'temporal', whose words change their classes")
         if self.base is not None and self.base.schedule in ("rsqrt", "ar_cap", "infinite"):

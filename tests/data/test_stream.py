@@ -105,6 +105,8 @@ def test_embedded_streams_have_five_synthetic_domains(name):
         ('"files", path = "general.txt"', '"synthetic"', ["source 'synthetic' needs [language]"]),
         ("[pretrain]", "[language]\n[pretrain]", ["either [language] or [[domains]], and not both"]),
         ("[pretrain]", "[finetune]\nseeds = [1, 1]\n[pretrain]", ["finetune.seeds: must not repeat a seed"]),
+        ("[pretrain]", "[finetune]\nseeds = []\n[pretrain]", ["finetune.seeds: must have at least 1 item, found []"]),
+        ("[pretrain]", "[pretrain]\ncarry_optimizer = 1", ["carry_optimizer: must be true or false, found 1"]),
         ('"files", path = "general.txt"', '"hub", id = "a/b"', ["reviews.toml:3: missing key 'general.revision'"]),
         ('"files", path = "general.txt"', '"hub", id = "a/b", revision = "main"', ["revision 'main' moves"]),
         ("[pretrain]", "[pretrain", ["reviews.toml:20: broken TOML syntax"]),
@@ -124,6 +126,27 @@ def test_all_mistakes_are_reported_together(folder):
     )
     for part in ("pretrain.tokens", "pretrain.lr", "pretrain.batch", "'lenth'", "and 1 more"):
         assert part in message
+
+
+@pytest.mark.parametrize(
+    ("kind", "other", "knob", "default"),
+    [("domain", "temporal", "drift", 0.15), ("temporal", "domain", "polysemy", 0.2)],
+)
+def test_knob_of_the_other_kind_of_language_is_refused_unless_it_is_at_its_default(
+    kind, other, knob, default, tmp_path
+):
+    path = tmp_path / "made.toml"
+
+    def write(kind, value):
+        path.write_text(f'kind = "{kind}"\nsummary = "x"\n[language]\n{knob} = {value}\n[pretrain]\ntokens = 9\n')
+        return path
+
+    wanted = f"language.{knob} changes nothing in a stream of kind '{kind}' (kind '{other}' alone has it); leave it out"
+    assert wanted in message_of(write(kind, 0.3))
+    load_stream(write(kind, default), registered=False)
+    load_stream(write(other, 0.3), registered=False)
+    with pytest.raises(BadConfig, match="changes nothing in a stream of kind"):
+        load_stream(write(kind, default), registered=False, settings={f"language.{knob}": 0.3})
 
 
 def test_file_that_is_missing_or_not_utf8_is_refused(tmp_path):
