@@ -26,14 +26,17 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an exception's message, or the name of its kind if it has none.
+    r"""Return the first line of an exception's message, the second one too if the first ends in a colon.
+
+    An exception without a message is called by its kind.
 
     Examples:
-        >>> first_line(AssertionError()), first_line(ValueError("no"))
-        ('AssertionError', 'no')
+        >>> first_line(AssertionError()), first_line(ValueError("no")), first_line(ValueError("field:\n  not a number"))
+        ('AssertionError', 'no', 'field: not a number')
     """
-    lines = str(error).strip().splitlines()
-    return one_line(lines[0]) if lines else type(error).__name__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    shown = lines[:2] if lines and lines[0].endswith(":") else lines[:1]
+    return one_line(" ".join(shown)) or type(error).__name__
 
 
 def listing(names: Iterable[object], *, most: int = 12) -> str:

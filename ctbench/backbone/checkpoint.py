@@ -202,7 +202,7 @@ def _unusual_tokens(folder: Path) -> dict[str, str]:
     for name in ("special_tokens_map.json", "tokenizer_config.json"):
         try:
             told = json.loads((folder / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+        except (OSError, ValueError, RecursionError):
             continue  # not there, or for the tokenizer's loading to refuse
         for key, value in told.items() if isinstance(told, dict) else ():
             token = value.get("content") if isinstance(value, dict) else value

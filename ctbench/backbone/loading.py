@@ -187,15 +187,12 @@ def _load_model(folder: Path, config: Any, objective: Objective, name: str) -> t
                 use_safetensors=True,
             )
         except Exception as error:  # safetensors and torch raise errors of their own kinds
-            reason = first_line(error)
+            has_other_shapes = "ignore_mismatched_sizes" in str(error)
+            reason = "their shapes are not those that config.json asks for" if has_other_shapes else first_line(error)
             raise BadData(f"the weights of model '{name}' cannot be loaded: {reason}") from None
     if model.get_output_embeddings() is None:
         raise BadConfig(f"model '{name}' ({config.model_type}) has no output embedding to predict tokens with")
     missing = sorted(report["missing_keys"])
-    if report["mismatched_keys"]:
-        raise BadData(
-            f"weights of model '{name}' have other shapes than its configuration: {report['mismatched_keys']}"
-        )
     inside = [key for key in missing if key.startswith(f"{model.base_model_prefix}.")]
     if inside:
         raise BadData(f"model '{name}' lacks weights that its configuration asks for: {', '.join(inside[:3])}")

@@ -186,7 +186,7 @@ def _about(folder: Path) -> Mapping[str, str]:
     try:
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         return {name: str(about[name]) for name in ("made_from", "digest")}
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):
         raise BadData(f"the shipped base '{folder.name}' is damaged: {ABOUT} cannot be read; {_ADVICE}") from None
 
 

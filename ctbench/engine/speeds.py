@@ -22,7 +22,7 @@ def read_speeds(home: Path) -> list[dict[str, Any]]:
     """Return the speeds that `write_speeds` stored; an empty list if there are none or the file cannot be read."""
     try:
         found = json.loads((home / "speeds.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return []
     return [row for row in found if _is_speed(row)] if isinstance(found, list) else []
 

@@ -55,7 +55,7 @@ def find_given(folder: str | Path, result: Result) -> dict[int, Path]:
 def _read(path: Path) -> dict[str, Any] | None:
     try:
         about = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return about if isinstance(about, dict) else None
 

@@ -307,3 +307,37 @@ def test_half_a_tokenizer_is_refused(checkpoint, tmp_path, left):
     (folder / left).write_text("{}")
     with pytest.raises(BadData, match=r"has no tokenizer|has half a tokenizer"):
         load_backbone(str(folder))
+
+
+@pytest.mark.parametrize("name", ["tokenizer_config.json", "special_tokens_map.json", "tokenizer.json", "config.json"])
+def test_json_that_is_nested_too_deeply_is_refused_or_left_out_of_the_digest(checkpoint, tmp_path, name):
+    folder = tmp_path / "copy"
+    shutil.copytree(checkpoint("bert"), folder)
+    (folder / name).write_text('{"a_token": ' + "[" * 100_000 + "]" * 100_000 + "}")
+    if name == "config.json":
+        with pytest.raises(BadConfig, match="is no JSON: maximum recursion depth"):
+            backbone_digest(str(folder))
+    else:
+        assert backbone_digest(str(folder))
+    with pytest.raises((BadConfig, BadData), match="maximum recursion depth"):
+        load_backbone(str(folder))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "said"),
+    [
+        (
+            "num_hidden_layers",
+            "two",
+            "field 'num_hidden_layers': TypeError: Field 'num_hidden_layers' expected int, got str",
+        ),
+        ("vocab_size", 97, "cannot be loaded: their shapes are not those that config.json asks for"),
+    ],
+)
+def test_a_configuration_that_does_not_fit_is_refused_with_the_reason(checkpoint, tmp_path, key, value, said):
+    folder = tmp_path / "copy"
+    shutil.copytree(checkpoint("bert"), folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {key: value}))
+    with pytest.raises((BadConfig, BadData), match=said):
+        load_backbone(str(folder))
