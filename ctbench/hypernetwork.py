@@ -192,7 +192,7 @@ class Hypernetwork(nn.Module):
 
 
 class Mixer(nn.Module):
-    """What a backbone's prompter is whose condition (a prompt, a map of the word embeddings) a hypernetwork mixes."""
+    """A prompter whose condition, a prompt or a map of the word embeddings, is mixed by a hypernetwork."""
 
     network: Hypernetwork
 

@@ -148,6 +148,35 @@ def test_a_method_that_imports_another_is_found(code):
     assert not imports_a_method(ast.parse("import torch\nfrom ctbench import Method"))
 
 
+def left_over(tree: ast.Module) -> set[str]:
+    """Private functions, classes and constants of a module that nothing in it names; decorators name what they mark."""
+    defined = set()
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef) and not node.decorator_list:
+            defined.add(node.name)
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            defined |= {target.id for target in targets if isinstance(target, ast.Name)}
+    named = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Load)}
+    return {name for name in defined if name.startswith("_") and not name.endswith("__")} - named
+
+
+def test_no_private_name_is_left_over():
+    found = {f"{module}.{name}" for module, tree in modules().items() for name in left_over(tree)}
+    assert found == set()
+
+
+@pytest.mark.parametrize(
+    ("code", "names"),
+    [
+        ("def _a(): pass\n_B = 1\nclass _C: pass\n__all__ = []", {"_a", "_B", "_C"}),
+        ("def _a(): pass\n_B: int = _a()\nclass _C: x = _B\n@mark\ndef _d(x: _C): pass", set()),
+    ],
+)
+def test_what_is_left_over_is_found(code, names):
+    assert left_over(ast.parse(code)) == names
+
+
 def too_large(trees: dict[str, ast.Module]) -> set[str]:
     """Modules and functions above a limit, except functions of the API and commands."""
     found = set()

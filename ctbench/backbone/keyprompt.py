@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 
 def key_width(backbone: Backbone) -> int:
-    """Return K.
+    """Return K, the width of all keys of a layer: number of its key heads times the width of one.
 
     Raises:
         BadConfig: the family's module names are not known, or its projections do not give keys and values alone.

@@ -123,7 +123,7 @@ def _unknown_words(result: Result) -> Iterator[str]:
             yield f"{_stage_name(stage)}: {_percent(share)} % of the tokens of its text are unknown to the tokenizer"
 
 
-def _inert(result: Result) -> Iterator[str]:
+def _inert_components(result: Result) -> Iterator[str]:
     for stage in result.stages:
         for message in inert_components(stage.notes):
             yield f"{_stage_name(stage)}: {message}"
@@ -233,6 +233,9 @@ CHECKS = (
     ),
     Check(code="loss-not-finite", meaning="a training loss became NaN or infinite", look=_broken_losses),
     Check(code="diverged", meaning="the training loss rose by a fifth or more within a stage", look=_diverged),
+    Check(
+        code="inert-component", meaning="a loss term or an added module did nothing in a stage", look=_inert_components
+    ),
     Check(code="unusual-lr", meaning="a learning rate is far from what is usual for the LM", look=_unusual_rates),
     Check(code="odd-seed", meaning="one fine-tuning seed is far from the others", look=_odd_seeds),
     Check(code="missing-cell", meaning="a cell of the plan has no score", look=_missing_cells),

@@ -110,6 +110,17 @@ def test_unchanged_weights_are_flagged(damage: Callable[[dict], None]) -> None:
     assert message(record, "unchanged-weights") == "stage 2 (kitchen) did not change the weights"
 
 
+def test_a_loss_term_and_a_module_that_did_nothing_are_flagged() -> None:
+    record = fake_record()
+    record["stages"][1]["notes"] = {"gradient_kd": 0.2, "change_maps": 0.1, "prompt_effect": 0.0}
+    assert "inert-component" not in codes(record)
+    record["stages"][1]["notes"]["gradient_kd"] = 1e-5
+    text = "stage 2 (kitchen): the gradient of the loss term kd was never above 1.0e-05 of the LM loss's"
+    assert message(record, "inert-component") == text
+    record["stages"][1]["notes"] = {"change_maps": 0.0}
+    assert message(record, "inert-component").startswith("stage 2 (kitchen): without the added module maps all outputs")
+
+
 def test_words_unknown_to_the_tokenizer_are_flagged() -> None:
     record = fake_record()
     assert "unknown-words" not in codes(record)
