@@ -121,3 +121,20 @@ def quiet() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bars:
             logging.enable_progress_bar()
+
+
+def require_token(tokenizer: Any, kind: str, name: str) -> int:
+    """Return the id of a special token.
+
+    Args:
+        tokenizer: a fast tokenizer.
+        kind: such as "mask_token".
+        name: of the model, for messages.
+
+    Raises:
+        BadConfig: the tokenizer has none.
+    """
+    value = getattr(tokenizer, f"{kind}_id")
+    if value is None:
+        raise BadConfig(f"the tokenizer of '{name}' has no {kind}; add one to it")
+    return int(value)

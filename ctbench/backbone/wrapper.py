@@ -20,8 +20,10 @@ from ctbench.backbone.batch import Batch, Output, Prompt
 from ctbench.backbone.families import Role, find_family, require_family
 from ctbench.backbone.hooks import Positions, Tap, find_base, find_layers, fixed_options, mask_with_prompt
 from ctbench.backbone.keyprompt import key_width, keys_and_values
+from ctbench.backbone.shards import whole
 from ctbench.backbone.shared import Sharing
 from ctbench.backbone.state import copy_into, unique_tensors
+from ctbench.backbone.tokenizer import require_token
 from ctbench.backbone.wordmap import Condition, Given, WordMap
 from ctbench.errors import BadConfig, BadData
 from ctbench.kernels.attention import choose_attention
@@ -46,6 +48,7 @@ class Backbone(nn.Module):
     Attributes:
         forward_tokens: places that went through the model so far, those of prompts included.
         sharing: who computes which rows of a pass; None in one process that computes all at once.
+        shards: parameters by name of which each rank holds a part, see `ctbench.backbone.shards`; empty if all are whole.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class Backbone(nn.Module):
         self.dropout_source = DropoutSource()
         self.forward_tokens = 0
         self.sharing: Sharing | None = None
+        self.shards: dict[str, nn.Parameter] = {}
         self.family = find_family(model.config.model_type)
         base = find_base(model)
         self._positions = Positions(base)
@@ -130,12 +134,12 @@ class Backbone(nn.Module):
         Raises:
             BadConfig: the tokenizer has none.
         """
-        return self._token_id("mask_token_id")
+        return require_token(self.tokenizer, "mask_token", self.name)
 
     @property
     def pad_id(self) -> int:
         """Id of the padding token (padding is always masked out)."""
-        return self._token_id("pad_token_id")
+        return require_token(self.tokenizer, "pad_token", self.name)
 
     @property
     def special_ids(self) -> frozenset[int]:
@@ -168,7 +172,9 @@ class Backbone(nn.Module):
     def read(self, batch: Batch, given: Condition | None, *, lm: bool) -> Output:
         """Run the text in this process, under the condition `given`."""
         if not lm or batch.positions is None:
-            return Output(hidden=self._run(batch, given, find_base(self.model))[0])
+            # of shards, only the whole model puts its weights together; its head gets one place
+            module, one = (self.model, batch.input_ids.new_zeros(1)) if self.shards else (find_base(self.model), None)
+            return Output(hidden=self._run(batch, given, module, positions=one)[0])
         hidden, result = self._run(batch, given, self.model, positions=batch.positions)
         logits = result.logits[0]
         loss = None if batch.targets is None else lm_loss(logits, batch.targets)
@@ -208,15 +214,16 @@ class Backbone(nn.Module):
         parent, _, leaf = name.rpartition(".")
         setattr(self.get_submodule(parent), leaf, module)
 
-    def trainable(self) -> list[tuple[str, nn.Parameter]]:
-        """Return (name, parameter) of everything that requires a gradient."""
-        return [(name, parameter) for name, parameter in self.named_parameters() if parameter.requires_grad]
+    def trainable(self) -> list[tuple[str, Tensor]]:
+        """Return (name, parameter) of everything that requires a gradient; of shards, the whole, whose gradients reach them."""
+        every = (self.shards or dict(self.named_parameters())).items()
+        return [(name, whole(parameter)) for name, parameter in every if parameter.requires_grad]
 
     # Copies
 
     def state(self) -> dict[str, Tensor]:
         """Return copies of all weights on the CPU by name, added modules included, tied ones once."""
-        return {name: tensor.detach().to("cpu", copy=True) for name, tensor in unique_tensors(self).items()}
+        return {name: whole(tensor.detach()).to("cpu", copy=True) for name, tensor in unique_tensors(self).items()}
 
     def load_state(self, state: dict[str, Tensor]) -> None:
         """Set all weights, bit for bit.
@@ -228,8 +235,7 @@ class Backbone(nn.Module):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         memo[id(self.tokenizer)] = self.tokenizer  # read only, and slow to copy
-        clone = self.__class__.__new__(self.__class__)
-        memo[id(self)] = clone
+        clone = memo[id(self)] = self.__class__.__new__(self.__class__)
         for key, value in self.__dict__.items():
             clone.__dict__[key] = copy.deepcopy(value, memo)
         return clone
@@ -242,8 +248,6 @@ class Backbone(nn.Module):
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch leaves it untyped
         self._choose_attention()
         return self
-
-    # Inside
 
     def _run(
         self,
@@ -292,9 +296,3 @@ class Backbone(nn.Module):
         if isinstance(prompt, Tensor):
             prompt = Prompt(prompt)
         return None if isinstance(prompt, Prompt) and prompt.length == 0 else prompt
-
-    def _token_id(self, attribute: str) -> int:
-        value = getattr(self.tokenizer, attribute)
-        if value is None:
-            raise BadConfig(f"the tokenizer of '{self.name}' has no {attribute.removesuffix('_id')}; add one to it")
-        return int(value)

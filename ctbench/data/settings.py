@@ -107,6 +107,9 @@ class PretrainRecipe:
     is computed once more for its gradient. 1 is off; others change the last bits."""
     checkpoint_activations: Flag = False
     """Whether only what lies between two layers is kept for the backward pass, and the inside of a layer is computed again."""
+    shard_weights: Flag = False
+    """Whether ranks of `torchrun` hold weights, gradients and moments in shards (FSDP2) while a stage makes its updates; in one
+    process nothing changes. For methods that leave gradients and weights alone between updates."""
 
     def __post_init__(self) -> None:
         if self.min_lr > self.lr:
@@ -118,6 +121,8 @@ class PretrainRecipe:
             raise ValueError(
                 "compiled layers cannot be computed again: leave out accumulate and checkpoint_activations"
             )
+        if self.compiled and self.shard_weights:
+            raise ValueError("compiled layers cannot be put together from shards: leave out shard_weights")
         if len(parts) > 1 and sum(getattr(self, part) for part in parts) > 1 + 1e-9:
             raise ValueError(f"{' + '.join(parts)} must be at most 1 under the schedule {self.schedule}")
 
@@ -137,6 +142,7 @@ LATER: Final = (
     "probes",
     "accumulate",
     "checkpoint_activations",
+    "shard_weights",
 )
 """Keys of `PretrainRecipe` added since results exist: at their defaults they enter neither keys nor protocols nor results."""
 
@@ -150,6 +156,11 @@ class BaseRecipe(PretrainRecipe):
     `tokens` each. A checkpoint without an LM head that fits it needs one: row 0 is the LM after the warm-up."""
     head_lr: Rate | None = None
     """Peak learning rate while the LM head trains alone, in (0, 1]; by default `lr`."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.shard_weights:
+            raise ValueError("shard_weights is for stages: of a base, one rank trains it whole")
 
 
 @dataclass(frozen=True, kw_only=True)

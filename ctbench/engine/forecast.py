@@ -17,7 +17,7 @@ from ctbench.engine.launchers.agenda import missing
 from ctbench.engine.launchers.capacity import auto_workers
 from ctbench.engine.node import Node
 from ctbench.engine.otherranks import other_ranks
-from ctbench.engine.recipes import passes, passes_line, rate_remarks
+from ctbench.engine.recipes import passes, passes_line, recipe_remarks
 from ctbench.engine.schedule import makespan
 from ctbench.engine.slurm.forecast import GridForecast, forecast_grid
 from ctbench.engine.slurm.options import SlurmOptions
@@ -157,7 +157,7 @@ def _notes(inputs: Sequence[Inputs], examined: Sequence[tuple[Inputs, tuple[Corp
     lines = [
         (each.stream.name, passes_line(found)) for each, sizes in examined if (found := passes(each.stream, sizes))
     ]
-    lines += [(each.stream.name, line) for each in inputs for line in rate_remarks(each.stream, each.model)]
+    lines += [(each.stream.name, line) for each in inputs for line in recipe_remarks(each.stream, each.model)]
     is_one = len({each.stream.name for each in inputs}) == 1
     return tuple(dict.fromkeys(line if is_one else f"{name}: {line}" for name, line in lines))
 

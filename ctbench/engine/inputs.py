@@ -82,7 +82,10 @@ class Inputs:
             {
                 "stream": [self.stream.name, self.stream.version],
                 "data": self.data_digest,
-                "recipe": [plain(recipe.pretrain, without=("compiled", "probes")), plain(recipe.finetune)],
+                "recipe": [
+                    plain(recipe.pretrain, without=("compiled", "probes", "shard_weights")),
+                    plain(recipe.finetune),
+                ],
                 "backbone": self.backbone,
                 "precision": {table: each.precision for table, each in self.arithmetic.items()},
             }

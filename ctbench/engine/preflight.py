@@ -211,11 +211,15 @@ def _try_build(method: Method, backbone: Backbone, stream: Stream) -> None:
     name = type(method).__name__.lower()
     try:
         with isolated(threads=1):
-            method.build(copy.deepcopy(backbone), stream)
+            built = method.build(copy.deepcopy(backbone), stream)
     except CTBenchError:
         raise
     except Exception as error:  # a method may be third-party code
         raise BadPlugin(f"build of method '{name}' failed: {type(error).__name__}: {first_line(error)}") from error
+    if stream.recipe.pretrain.shard_weights:
+        from ctbench.training.together import require_shardable
+
+        require_shardable(method, built)
 
 
 def _made_tokenizer(setup: Setup) -> Any:

@@ -16,6 +16,7 @@ from ctbench.training.finetune import held_out_loss
 from ctbench.training.probes import Probes, probe_steps
 
 if TYPE_CHECKING:
+    from ctbench.backbone import Backbone
     from ctbench.engine.materials import Materials
 
 
@@ -25,7 +26,7 @@ def probes_of(materials: Materials, spec: Spec, inputs: StageInputs, parent: str
     Args:
         materials: where LMs and texts come from.
         spec: of the stage.
-        inputs: of its loop, whose LM is measured.
+        inputs: of its loop.
         parent: key of the LM before the stage.
     """
     identity, lookup, recipe = spec.identity, spec.lookup, inputs.recipe
@@ -36,8 +37,8 @@ def probes_of(materials: Materials, spec: Spec, inputs: StageInputs, parent: str
     blocks = {name: materials.blocks(lookup, name, recipe.length, held_out=True) for name in names}
     number = identity.probed.stage
 
-    def measure() -> dict[str, float]:
-        state, found = inputs.backbone.state(), {}
+    def measure(trained: Backbone) -> dict[str, float]:
+        state, found = trained.state(), {}
         for name in names:
             if not len(blocks[name]):
                 continue  # too little general text to hold a block of it out

@@ -9,6 +9,7 @@ from ctbench.backbone.checkpoint import MADE, weight_bytes
 from ctbench.data.split import CorpusSize
 from ctbench.data.stream import Stream
 from ctbench.errors import CTBenchError
+from ctbench.machine.launched import HOW, num_ranks
 from ctbench.plugins.find import get_stream
 from ctbench.results.rates import unusual_rates
 
@@ -34,6 +35,14 @@ def choose_recipe(stream: str, *, model: str | None, recipe: str | None, setting
     if recipe is None and is_given and found.recipe.model in MADE and CHECKPOINT in found.recipes:
         return get_stream(stream, recipe=CHECKPOINT, settings=settings)
     return found
+
+
+def recipe_remarks(stream: Stream, model: str) -> tuple[str, ...]:
+    """Return a line for everything that is odd about a recipe for a model in this call."""
+    remarks = rate_remarks(stream, model)
+    if stream.recipe.pretrain.shard_weights and num_ranks() == 1:
+        remarks += (f"pretrain.shard_weights is on, and one process holds everything whole; for shards use {HOW}",)
+    return remarks
 
 
 def rate_remarks(stream: Stream, model: str) -> tuple[str, ...]:

@@ -17,7 +17,7 @@ from ctbench.engine.node import Node
 from ctbench.engine.otherranks import other_ranks
 from ctbench.engine.prune import sweep
 from ctbench.engine.ray.options import RayOptions
-from ctbench.engine.recipes import rate_remarks
+from ctbench.engine.recipes import recipe_remarks
 from ctbench.engine.result import assemble
 from ctbench.engine.slurm.options import SlurmOptions
 from ctbench.engine.store import Store, home
@@ -113,7 +113,7 @@ def launch_options(job: Job, todo: Sequence[Node]) -> LaunchOptions:
 
 
 def _unusual(runs: Iterable[RunGraph]) -> Iterable[str]:
-    return dict.fromkeys(line for each in runs for line in rate_remarks(each.inputs.stream, each.inputs.model))
+    return dict.fromkeys(line for each in runs for line in recipe_remarks(each.inputs.stream, each.inputs.model))
 
 
 def require_launcher(job: Job) -> None:

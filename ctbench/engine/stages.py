@@ -20,7 +20,6 @@ from ctbench.machine.device import device, device_name
 from ctbench.method import Method
 from ctbench.stage import StageInputs
 from ctbench.training.log import TrainingRecord
-from ctbench.training.optimizer import optimizer_state
 from ctbench.training.pretrain import LoopHooks, StageLoop
 from ctbench.training.schedules import START
 
@@ -84,7 +83,7 @@ def _write(executor: Executor, spec: Spec, loop: StageLoop, training: TrainingRe
         if loop.branching is not None:
             save_branching(folder, loop.branching, base[1])
         elif loop.recipe.carry_optimizer and (identity.span is None or identity.is_ending):
-            save_tensors(folder, "optimizer", optimizer_state(loop.optimizer, loop.trained))
+            save_tensors(folder, "optimizer", dict(loop.moments))
 
 
 def _ended(

@@ -12,7 +12,7 @@ from torch import Tensor
 from ctbench.machine.device import Stopwatch
 from ctbench.memory import Tree
 from ctbench.training.flops import FlopMeter
-from ctbench.training.optimizer import load_optimizer_state, optimizer_state
+from ctbench.training.optimizer import optimizer_state
 
 if TYPE_CHECKING:
     from ctbench.training.log import TrainingRecord
@@ -58,7 +58,7 @@ class StageCheckpoint:
 
 
 def capture(loop: StageLoop, step: int) -> StageCheckpoint:
-    """Return the checkpoint of a stage after `step` updates."""
+    """Return the checkpoint of a stage after `step` updates; where weights are in shards, all ranks must call."""
     stage = loop.stage
     return StageCheckpoint(
         step=step,
@@ -84,7 +84,7 @@ def restore(loop: StageLoop, checkpoint: StageCheckpoint) -> None:
     if checkpoint.has_teacher:
         assert stage.teacher is not None
     stage.backbone.load_state(checkpoint.weights)
-    load_optimizer_state(loop.optimizer, loop.trained, checkpoint.optimizer)
+    loop.moments = checkpoint.optimizer
     stage.memory.clear()
     stage.memory.update(checkpoint.memory)
     stage.notes = dict(checkpoint.notes)
@@ -118,7 +118,7 @@ def adopt(loop: StageLoop, made: StageCheckpoint) -> None:
     """Take over the updates that another method's stage made, and what they cost, in a stage that has just begun."""
     stage = loop.stage
     stage.backbone.load_state(made.weights)
-    load_optimizer_state(loop.optimizer, loop.trained, made.optimizer)
+    loop.moments = made.optimizer
     stage.notes |= made.notes
     loop.log.columns = {name: list(values) for name, values in made.log.items()}
     loop.probes.columns = {name: list(values) for name, values in made.probes.items()}

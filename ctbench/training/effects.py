@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ctbench.backbone import Backbone, Batch
+from ctbench.backbone.shards import whole
 from ctbench.backbone.wordmap import Condition, WordMap
 from ctbench.hypernetwork import Mixer
 from ctbench.masking import Masker
@@ -47,12 +48,18 @@ def looks(num_steps: int) -> frozenset[int]:
     return frozenset((2 * look + 1) * num_steps // (2 * NUM_LOOKS) for look in range(NUM_LOOKS))
 
 
+def gradients_of(term: Tensor, parameters: Sequence[Tensor]) -> list[Tensor]:
+    """Return the gradients of a term; its graph is kept."""
+    found = torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True)
+    return [gradient for gradient in found if gradient is not None]
+
+
 def gradient_notes(
     terms: Mapping[str, Tensor],
     parameters: Iterable[Tensor],
     before: Mapping[str, float],
     *,
-    average: Callable[[list[Tensor]], None] = lambda _: None,
+    gradients: Callable[[Tensor, list[Tensor]], list[Tensor]] = gradients_of,
 ) -> dict[str, float]:
     """Return the norm of each term's gradient in units of the LM loss's, or that of an earlier look if it is larger.
 
@@ -62,23 +69,20 @@ def gradient_notes(
         terms: the named terms of a loss; without "lm" and another one there is nothing to compare.
         parameters: what is trained.
         before: the notes so far.
-        average: sets gradients to those of the global batch, in place, where ranks share it.
+        gradients: returns those of a term; with several ranks, those with the global batch.
     """
     if "lm" not in terms or len(terms) == 1:
         return {}
     trained = list(parameters)
-    norms = {name: _gradient_norm(term, trained, average) for name, term in terms.items()}
+    norms = {
+        name: _gradient_norm(gradients(term, trained)) if term.requires_grad else 0.0 for name, term in terms.items()
+    }
     found = {f"{GRADIENT}{name}": norm / max(norms["lm"], 1e-30) for name, norm in norms.items() if name != "lm"}
     return {name: max(value, before.get(name, 0.0)) for name, value in found.items()}
 
 
-def _gradient_norm(term: Tensor, parameters: list[Tensor], average: Callable[[list[Tensor]], None]) -> float:
-    if not term.requires_grad:
-        return 0.0
-    found = torch.autograd.grad(term, parameters, retain_graph=True, allow_unused=True)
-    gradients = [gradient for gradient in found if gradient is not None]
-    average(gradients)
-    squares = [gradient.float().square().sum() for gradient in gradients]
+def _gradient_norm(gradients: list[Tensor]) -> float:
+    squares = [whole(gradient.float().square().sum()) for gradient in gradients]
     return float(torch.stack(squares).sum().sqrt()) if squares else 0.0
 
 

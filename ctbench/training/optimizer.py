@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
+from ctbench.backbone.shards import share_like, whole
+
 
 def make_optimizer(parameters: Iterable[Tensor], *, lr: float, weight_decay: float) -> torch.optim.Optimizer:
     """Return AdamW over `parameters`; vectors (biases, norms) are spared the weight decay."""
@@ -19,9 +21,9 @@ def make_optimizer(parameters: Iterable[Tensor], *, lr: float, weight_decay: flo
 
 
 def optimizer_state(optimizer: torch.optim.Optimizer, trained: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return copies of the moments and step counts by "KEY/NAME OF THE PARAMETER", on the CPU."""
+    """Return copies of the moments and step counts, whole, by "KEY/NAME OF THE PARAMETER", on the CPU."""
     return {
-        f"{key}/{name}": value.detach().to("cpu", copy=True).contiguous()
+        f"{key}/{name}": whole(value.detach()).to("cpu", copy=True).contiguous()
         for name, parameter in trained.items()
         for key, value in optimizer.state[parameter].items()
     }
@@ -36,4 +38,4 @@ def load_optimizer_state(
         parameter = trained.get(name)
         if parameter is not None and (value.ndim == 0 or value.shape == parameter.shape):
             # Fused AdamW wants even the step on the parameter's device.
-            optimizer.state[parameter][key] = value.to(parameter.device, copy=True)
+            optimizer.state[parameter][key] = share_like(value, parameter)

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ctbench.backbone import Backbone
+from ctbench.backbone.shards import nested, whole
 from ctbench.errors import BadPlugin, RunFailed
 from ctbench.kernels.compiled import compile_layers, compiled_step, release_compiled
 from ctbench.machine.allocator import return_freed_memory
@@ -26,7 +26,7 @@ from ctbench.training.checkpoint import StageCheckpoint, adopt, capture, restore
 from ctbench.training.effects import gradient_notes, looks
 from ctbench.training.flops import FlopMeter, counted
 from ctbench.training.log import LOG_EVERY, LossLog, TrainingRecord
-from ctbench.training.optimizer import load_optimizer_state, make_optimizer
+from ctbench.training.optimizer import load_optimizer_state, make_optimizer, optimizer_state
 from ctbench.training.probes import Probes
 from ctbench.training.schedules import START, Place, learning_rate
 from ctbench.training.together import Together
@@ -88,14 +88,13 @@ class StageLoop:
         self.stop = inputs.num_steps if stop is None else stop
         self.branching: StageCheckpoint | None = None
         self.probes = Probes() if probes is None else probes
-        self.together = Together(inputs)
+        self.together = Together(method, inputs)
         self.recipe = inputs.recipe
         self.stage = Stage(inputs)
-        for part in _backbones(inputs.backbone):
+        for part in nested(inputs.backbone):
             part.forward_tokens = 0
-        self.trained = dict(inputs.backbone.trainable())
-        self.optimizer = make_optimizer(self.trained.values(), lr=self.recipe.lr, weight_decay=self.recipe.weight_decay)
-        load_optimizer_state(self.optimizer, self.trained, carried or {})
+        self.moments: Mapping[str, Tensor] = carried or {}
+        self.train(dict(inputs.backbone.trainable()))
         self.log = LossLog()
         self.watch = Stopwatch()
         self.earlier_forward_tokens = 0
@@ -104,11 +103,16 @@ class StageLoop:
         self._looks = frozenset() if self._is_compiled else looks(inputs.num_steps)
         self._counted = frozenset() if self._is_compiled else counted(inputs.num_steps)
 
+    def train(self, parameters: dict[str, Tensor]) -> None:
+        """Let some parameters be those that train, with an optimiser that begins without moments."""
+        self.trained = parameters
+        self.optimizer = make_optimizer(parameters.values(), lr=self.recipe.lr, weight_decay=self.recipe.weight_decay)
+
     @property
     def forward_tokens(self) -> int:
         """Tokens that went forward through an LM so far, before an interruption too."""
         teacher = self.stage.teacher.forward_tokens if self.stage.has_teacher else 0
-        parts = _backbones(self.stage.backbone)
+        parts = nested(self.stage.backbone)
         return self.earlier_forward_tokens + sum(part.forward_tokens for part in parts) + teacher
 
     def run(
@@ -142,7 +146,10 @@ class StageLoop:
                     hooks.resuming(checkpoint.step, self.stage.num_steps)
             self.together.agree(self.stage)
             start = checkpoint or made
-            self._updates(0 if start is None else start.step, hooks)
+            with self.together.sharded(self):
+                load_optimizer_state(self.optimizer, self.trained, self.moments)
+                self._updates(0 if start is None else start.step, hooks)
+                self._keep()
             self._end()
         return self._record()
 
@@ -154,13 +161,16 @@ class StageLoop:
         if made is not None:
             adopt(self, made)
 
+    def _keep(self) -> None:
+        """Keep what a branch goes on from, and the moments that the next stage goes on with."""
+        if self.stop < self.stage.num_steps:
+            self.branching = copy.deepcopy(capture(self, self.stop))
+        self.moments = optimizer_state(self.optimizer, self.trained) if self.recipe.carry_optimizer else {}
+
     def _end(self) -> None:
         """Close the stage, or its trunk, which is then a stage of fewer updates; its branch pays for the trunk's end."""
         stage = self.stage
-        is_trunk = self.stop < stage.num_steps
-        if is_trunk:
-            self.branching = copy.deepcopy(capture(self, self.stop))
-            stage.num_steps = self.stop
+        stage.num_steps = self.stop
         stage.finish()
         self.optimizer.zero_grad(set_to_none=True)
         with self._counting_whole():
@@ -185,10 +195,10 @@ class StageLoop:
         stage.backbone.train()
         with deferring() as interrupt:
             if not first:
-                self.probes.look(0)
+                self.probes.look(0, stage.backbone)
             for step in range(first, self.stop):
                 self._update(step)
-                self.probes.look(step + 1)
+                self.probes.look(step + 1, stage.backbone)
                 is_last = step + 1 == self.stop
                 is_logged = is_last or (step + 1) % LOG_EVERY == 0
                 if is_logged:
@@ -200,15 +210,20 @@ class StageLoop:
                     self._save_interrupted(step + 1, hooks)
                     raise Interrupted(number)
                 is_due = is_logged and not is_last and time.perf_counter() - saved >= hooks.save_seconds
-                if hooks.save is not None and is_due:
-                    hooks.save(capture(self, step + 1))
+                if is_logged and self._save(step + 1, hooks, is_due=is_due):
                     saved = time.perf_counter()
 
+    def _save(self, step: int, hooks: LoopHooks, *, is_due: bool) -> bool:
+        """Save a checkpoint if it is due on the rank that saves any, and return whether it was."""
+        if not self.together.any(is_due and hooks.save is not None):
+            return False
+        checkpoint = capture(self, step)
+        if hooks.save is not None:
+            hooks.save(checkpoint)
+        return True
+
     def _save_interrupted(self, step: int, hooks: LoopHooks) -> None:
-        if hooks.save is None:
-            return
-        hooks.save(capture(self, step))
-        if hooks.saved is not None:
+        if self._save(step, hooks, is_due=True) and hooks.saved is not None:
             hooks.saved(step, self.stage.num_steps)
 
     def _counting_whole(self) -> AbstractContextManager[None]:
@@ -235,9 +250,10 @@ class StageLoop:
             )
             with counting, precision, self.together.averaging():
                 terms = _checked(self.method, self.method.loss(stage, batch))
+                self.together.require_plain(terms)
             if step in self._looks:
-                average = self.together.ranks.average
-                stage.note(**gradient_notes(terms, self.trained.values(), stage.notes, average=average))
+                gradients = self.together.gradients
+                stage.note(**gradient_notes(terms, self.trained.values(), stage.notes, gradients=gradients))
             total = sum(terms.values(), start=torch.zeros((), device=stage.device))
             with self.flops.sampling(is_counted=is_counted):
                 total.backward()  # type: ignore[no-untyped-call]  # untyped upstream
@@ -250,12 +266,13 @@ class StageLoop:
         with self.flops.sampling(is_counted=is_counted):
             self.method.after_step(stage)
         self._forget_moments()
-        self.log.add(step, {"loss": total} | terms, gradient_norm=norm)
+        self.log.add(step, {"loss": total} | terms, gradient_norm=None if norm is None else whole(norm))
 
     def _forget_moments(self) -> None:
         """Let the optimiser begin anew if the method has asked for it."""
         if self.stage.take_forget_request():
             self.optimizer.state.clear()
+            self.moments = {}
 
     def _record(self) -> TrainingRecord:
         stage, watch = self.stage, self.watch
@@ -278,11 +295,6 @@ class StageLoop:
             probe_steps=self.probes.seen,
             probes=self.probes.losses,
         )
-
-
-def _backbones(backbone: Backbone) -> list[Backbone]:
-    """Return the LM in training and any other that a method put into it; the passes of all count as cost."""
-    return [part for part in backbone.modules() if isinstance(part, Backbone)]
 
 
 def _checked(method: Method, terms: Any) -> dict[str, Tensor]:

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from ctbench.backbone import Backbone
+
 
 def probe_steps(num_steps: int, count: int) -> tuple[int, ...]:
     """Return after how many updates a stage is probed: before the first, then log-spaced up to the last.
@@ -32,20 +34,20 @@ class Probes:
 
     Args:
         steps: numbers of updates after which to measure.
-        measure: returns held-out losses by name of the text; it must leave the LM as it is.
+        measure: returns held-out losses of an LM by name of the text; it must leave the LM as it is.
 
     Attributes:
         columns: the steps and losses so far, by name; "step" is the number of updates.
     """
 
     steps: frozenset[int] = frozenset()
-    measure: Callable[[], Mapping[str, float]] = dict
+    measure: Callable[[Backbone], Mapping[str, float]] = lambda _: {}
     columns: dict[str, list[float]] = field(default_factory=dict)
 
-    def look(self, step: int) -> None:
-        """Measure after `step` updates if that is one of the steps."""
+    def look(self, step: int, backbone: Backbone) -> None:
+        """Measure an LM after `step` updates if that is one of the steps."""
         if step in self.steps:
-            for name, value in {"step": float(step), **self.measure()}.items():
+            for name, value in {"step": float(step), **self.measure(backbone)}.items():
                 self.columns.setdefault(name, []).append(value)
 
     @property

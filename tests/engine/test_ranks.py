@@ -15,6 +15,7 @@ from ctbench.cli import main
 from ctbench.engine.compute import Executor
 from ctbench.engine.job import Job
 from ctbench.engine.otherranks import other_ranks
+from ctbench.engine.recipes import recipe_remarks
 from ctbench.engine.run import require_launcher
 from ctbench.engine.store import Store
 from ctbench.errors import BadConfig
@@ -78,6 +79,32 @@ def test_parts_and_recomputed_layers_belong_to_keys_only_if_they_are_asked_for(t
         other = keys(spec_of(stream, settings=setting))
         assert not {*other["stages"]} & {*plain["stages"]}
         assert other["row 0"] == plain["row 0"]
+
+
+def test_weights_in_shards_belong_to_keys_if_they_are_asked_for_and_never_to_the_protocol(tmp_path):
+    stream = write_stream(tmp_path)
+    plain, sharded = spec_of(stream), spec_of(stream, settings={"pretrain.shard_weights": "true"})
+    assert not {*keys(sharded)["stages"]} & {*keys(plain)["stages"]}
+    assert keys(sharded)["row 0"] == keys(plain)["row 0"]
+    assert sharded.inputs.protocol == plain.inputs.protocol
+
+
+def test_methods_that_need_whole_weights_are_refused_before_anything_is_computed(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("CTBENCH_HOME", str(tmp_path / "home"))
+    words = ["--method", "naive,das", "--stream", str(write_stream(tmp_path)), "--set", "pretrain.shard_weights=true"]
+    assert main(["run", *words, "--results", str(tmp_path / "results")]) == 2
+    told = capsys.readouterr().err
+    assert "method das edits gradients or weights between updates (after_backward, after_step)" in told
+    assert "method naive" not in told
+    assert not list((tmp_path / "home" / "store").glob("??/*"))
+
+
+def test_shards_in_one_process_are_remarked_upon(tmp_path, monkeypatch):
+    stream = spec_of(write_stream(tmp_path), settings={"pretrain.shard_weights": "true"}).inputs.stream
+    (line,) = recipe_remarks(stream, "tiny")
+    assert "one process holds everything whole; for shards use torchrun" in line
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert recipe_remarks(stream, "tiny") == ()
 
 
 def test_compiled_layers_are_not_computed_again(tmp_path):
@@ -185,6 +212,24 @@ def test_every_method_scores_with_ranks_as_in_one_process(tmp_path, monkeypatch,
         np.testing.assert_allclose(result.matrix, alone[name].matrix, atol=ONE_ANSWER + 1e-9, err_msg=name)
 
 
+@pytest.mark.slow
+def test_runs_in_shards_score_as_in_one_process(tmp_path, monkeypatch):
+    monkeypatch.setenv("CTBENCH_HOME", str(tmp_path / "home"))
+    stream, names = write_stream(tmp_path, **QUICK), "naive,replay,lora,ewc"
+    arguments = ["run", "--method", names, "--stream", str(stream), "--set", "ewc.num_examples=4"]
+    assert main([*arguments, "-q", "--results", str(tmp_path / "alone"), "--workers", "1"]) == 0
+    sharded = ["--set", "pretrain.shard_weights=true", "--set", "pretrain.probes=2"]
+    done = torchrun(tmp_path, 2, *arguments, *sharded, "-q", "--results", str(tmp_path / "ranks"))
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "view tensor" not in done.stderr
+    alone, found = by_method(tmp_path / "alone"), by_method(tmp_path / "ranks")
+    assert found.keys() == alone.keys()
+    for name, result in found.items():
+        assert result.protocol == alone[name].protocol
+        np.testing.assert_allclose(result.lm_loss, alone[name].lm_loss, atol=1e-5, err_msg=name)
+        np.testing.assert_allclose(result.matrix, alone[name].matrix, atol=ONE_ANSWER + 1e-9, err_msg=name)
+
+
 STOPS = """
 def after_step(self, stage):
     import os, pathlib, signal, time
@@ -198,12 +243,19 @@ def after_step(self, stage):
         else:
             os.kill(os.getpid(), signal.SIGKILL)
 """
+RETURNS = """    return super().loss(stage, batch)
+"""
 
 
 @pytest.mark.slow
-def test_ranks_that_are_stopped_or_killed_resume_bit_for_bit(tmp_path, monkeypatch):
-    stream, method = write_stream(tmp_path, **{**QUICK, "tokens": "1_600"}), write_method(tmp_path, STOPS)
+@pytest.mark.parametrize("sharded", ["false", "true"])
+def test_ranks_that_are_stopped_or_killed_resume_bit_for_bit(tmp_path, monkeypatch, sharded):
+    body = (
+        STOPS if sharded == "false" else STOPS.replace("after_step(self, stage)", "loss(self, stage, batch)") + RETURNS
+    )
+    stream, method = write_stream(tmp_path, **{**QUICK, "tokens": "1_600"}), write_method(tmp_path, body)
     arguments = ["run", "--method", str(method), "--stream", str(stream), "-v", "--checkpoint-seconds", "0"]
+    arguments += ["--set", f"pretrain.shard_weights={sharded}"]
     found = []
     for stops in ("", "torchrun", "one rank"):
         folder = tmp_path / f"stops-{stops}"

@@ -10,7 +10,7 @@ import copy
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -101,7 +101,7 @@ def make_world(folder: Path) -> SimpleNamespace:
     folder.mkdir(exist_ok=True)
     stream = make_stream(folder)
     base = make_base(stream)
-    return SimpleNamespace(stream=stream, base=base, blocks=make_blocks(stream, base, folder))
+    return SimpleNamespace(folder=folder, stream=stream, base=base, blocks=make_blocks(stream, base, folder))
 
 
 def train(method: Method, world: SimpleNamespace, ranks: Ranks = ALONE, recipe: Any = UNEVEN) -> dict[str, Any]:
@@ -125,7 +125,8 @@ def train(method: Method, world: SimpleNamespace, ranks: Ranks = ALONE, recipe: 
         done.append((loop.stage.backbone, loop.stage.memory))
         loop.stage.backbone.sharing = None
         state = loop.stage.backbone.state()
-        found.append({"losses": dict(record.losses), "tokens": record.forward_tokens, "weights": state})
+        told = {"losses": dict(record.losses), "tokens": record.forward_tokens, "notes": dict(record.notes)}
+        found.append({**told, "weights": state})
     return {"stages": found}
 
 
@@ -140,7 +141,7 @@ def attempt(name: str, world: SimpleNamespace, ranks: Ranks) -> dict[str, Any]:
         return {"refused": str(error)}
 
 
-def main() -> None:
+def main(attempt: Callable[[str, SimpleNamespace, Ranks], dict[str, Any]] = attempt) -> None:
     folder, names = Path(sys.argv[1]), sys.argv[2].split(",")
     ranks = join()
     world = make_world(folder / f"rank-{ranks.number}")

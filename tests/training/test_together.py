@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 import copy
-import json
-import os
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from method_helpers import QUICK, core_first
+from rank_runs import CLOSE, assert_alike, largest_difference, train_with_ranks
 from rank_stages import CONTROLS, UNEVEN, make_world, train
-from safetensors.torch import load_file
 
 from ctbench.backbone.loading import load_backbone
 from ctbench.backbone.replay import checkpoint_layers
@@ -26,52 +21,15 @@ from ctbench.masking import Masker
 from ctbench.method import Method
 from ctbench.plugins.find import find_plugins, get_method
 
-SCRIPT = Path(__file__).parent.parent / "helpers" / "rank_stages.py"
-CLOSE = 1e-5
-SAME_WEIGHTS = 2e-4
-"""A fifth of the way of one update: Adam enlarges the rounding of gradients that are nearly 0."""
-
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory):
     return make_world(tmp_path_factory.mktemp("alone"))
 
 
-def train_with_ranks(folder, size, names):
-    """Return what the first of several ranks found, by name of the trial."""
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(size)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*torchrun, str(SCRIPT), str(folder), ",".join(names)], env=environment, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads((folder / "found.json").read_text(encoding="utf-8"))
-    for name, trial in found.items():
-        for number, stage in enumerate(trial.get("stages", ())):
-            stage["weights"] = load_file(folder / f"{name}-{number}.safetensors")
-    return found
-
-
-def largest_difference(one, other, what):
-    """Return how far two trainings are apart in their losses or their weights."""
-    pairs = [
-        (np.asarray(first[what][name]), np.asarray(second[what][name]))
-        for first, second in zip(one["stages"], other["stages"], strict=True)
-        for name in first[what]
-    ]
-    assert [first[what].keys() for first in one["stages"]] == [second[what].keys() for second in other["stages"]]
-    return max(float(np.abs(first - second).max(initial=0.0)) for first, second in pairs)
-
-
 def alone(name, world, **changes):
     method = CONTROLS[name][0]() if name in CONTROLS else get_method(name, **QUICK.get(name, {}))
     return train(method, world, recipe=replace(UNEVEN, **changes))
-
-
-def assert_alike(found, wanted):
-    assert largest_difference(found, wanted, "losses") < CLOSE
-    assert largest_difference(found, wanted, "weights") < SAME_WEIGHTS
-    assert [stage["tokens"] for stage in found["stages"]] == [stage["tokens"] for stage in wanted["stages"]]
 
 
 def test_two_ranks_train_as_one_process_and_what_would_differ_is_caught(tmp_path, world):
