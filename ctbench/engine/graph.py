@@ -15,8 +15,8 @@ from ctbench.engine.job import Job
 from ctbench.engine.labels import labels_of
 from ctbench.engine.preflight import Setup, examine
 from ctbench.engine.refusals import Refusals
-from ctbench.engine.store import OTHER_HOME, Store, home
-from ctbench.results.files import check_place, check_writable, results_folder
+from ctbench.engine.store import Store, home
+from ctbench.results.files import check_writable, results_folder
 
 
 def read_runs(jobs: Sequence[Job]) -> list[RunGraph]:
@@ -63,7 +63,7 @@ def preflight(
         CTBenchError: runs would be refused or fail.
     """
     if packs and store.writes:
-        check_place(store.root, what=f"the store '{store.root}'", otherwise=OTHER_HOME)
+        store.require_room()
     groups: dict[object, list[Inputs]] = {}
     for each in inputs:
         groups.setdefault(alike_but_for_method(each.job, orders=False), []).append(each)

@@ -13,14 +13,18 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Final
 
 from ctbench.engine.records import RECORD_SCHEMA, Stored, from_json, to_json
 from ctbench.errors import BadConfig, RunFailed, unwritable
 from ctbench.machine.claims import SUFFIX, Waiting, claimed
 from ctbench.machine.files import read_path, whole_folder
 from ctbench.machine.manifest import Damaged, read_manifest, set_aside, verify_files, write_manifest
+from ctbench.results.files import check_place
 
 OTHER_HOME = "set CTBENCH_HOME to another folder"
+ROOM_BYTES: Final = 1 << 20
+"""A store that has no room for so much is refused before anything is computed."""
 CHECKPOINTS = ".checkpoints"
 """Ending of the folder in which a stage keeps its checkpoints."""
 
@@ -61,6 +65,14 @@ class Store:
         if not os.access(root, os.W_OK):
             reason = errno.EROFS if os.statvfs(root).f_flag & os.ST_RDONLY else errno.EACCES
             raise BadConfig(unwritable(f"the store '{root}'", OSError(reason, os.strerror(reason)), OTHER_HOME))
+
+    def require_room(self) -> None:
+        """Refuse a store that cannot be written now, for example because its file system or a quota is full.
+
+        Raises:
+            BadConfig: why, and what to do.
+        """
+        check_place(self.root, what=f"the store '{self.root}'", otherwise=OTHER_HOME, num_bytes=ROOM_BYTES)
 
     def folder(self, key: str) -> Path:
         """Return where the node of a key lies or would lie."""

@@ -197,13 +197,14 @@ def check_writable(folder: str | Path) -> None:
     check_place(folder, what=f"results folder '{folder}'", otherwise=OTHER_RESULTS)
 
 
-def check_place(folder: str | Path, *, what: str, otherwise: str) -> None:
+def check_place(folder: str | Path, *, what: str, otherwise: str, num_bytes: int = PROBE_BYTES) -> None:
     """Check that a folder can be written: a small file is written in it, or above it, and removed again.
 
     Args:
         folder: which need not exist.
         what: what would be written, as the error names it.
         otherwise: what to do, beside mending the folder.
+        num_bytes: size of the file.
 
     Raises:
         BadConfig: it cannot be written.
@@ -215,7 +216,7 @@ def check_place(folder: str | Path, *, what: str, otherwise: str) -> None:
         raise BadConfig(f"{one_line(what)} cannot be written ('{place.name or place}' is not a folder); {otherwise}")
     probe = scratch_beside(place / "probe")
     try:
-        write_whole(probe, "x" * PROBE_BYTES)
+        write_whole(probe, "x" * num_bytes)
     except OSError as error:
         raise BadConfig(unwritable(what, error, otherwise)) from None
     finally:

@@ -173,3 +173,10 @@ def test_a_machine_without_a_plug_in_or_with_another_one_refuses(ask):
     assert "method 'mine' is not the one that was submitted" in ask()["reason"]
     ask.method.unlink()
     assert "no method file" in ask()["reason"]
+
+
+def test_a_machine_whose_store_is_full_refuses(ask, small_disk):
+    told = ask(args=[str(small_disk / "store"), "c"])
+    assert (told["what"], told["code"]) == ("refused", 2)
+    assert f"the store '{small_disk / 'store'}' cannot be written (No space left on device)" in told["reason"]
+    assert "free some space there, or set CTBENCH_HOME to another folder" in told["reason"]

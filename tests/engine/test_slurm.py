@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import subprocess
 import sys
 
 import pytest
@@ -21,7 +23,7 @@ from ctbench.engine.slurm.shards import LEAVES, arrays, make_shards, read_by
 from ctbench.engine.slurm.status import node_states
 from ctbench.engine.slurm.submit import ShardJob, has_progressed
 from ctbench.engine.store import Store
-from ctbench.errors import BadConfig, BadPlugin, UnknownName
+from ctbench.errors import BadConfig, BadPlugin, RunFailed, UnknownName
 
 
 @pytest.fixture(scope="module")
@@ -248,6 +250,43 @@ def test_plug_ins_that_are_missing_or_edited_are_refused(stream, tmp_path):
     method.unlink()
     with pytest.raises(BadPlugin, match="no method file"):
         check_nodes(nodes, keys)
+
+
+@pytest.mark.parametrize("left", [0, 64 * 1024], ids=["nothing left", "room for a line"])
+def test_a_job_whose_store_is_full_says_so_in_one_line(runs, small_disk, left):
+    folder = new_launch(small_disk, all_nodes(runs), {"workers": 1})
+    shard = folder.add_shard([all_nodes(runs)[0].key])
+    fill(small_disk, left)
+    command = [sys.executable, "-m", "ctbench.engine.slurm.process", str(folder.path), str(shard), folder.token()]
+    done = subprocess.run(command, env=os.environ | {"SLURM_JOB_ID": "7"}, capture_output=True, text=True)
+    (line,) = done.stdout.splitlines()
+    assert line.startswith("refused: the ")
+    assert "cannot be written (No space left on device); free some space there, or set CTBENCH_HOME" in line
+    assert "Traceback" not in done.stderr
+    refused = [told["reason"] for told in folder.told("7") if told["what"] == "refused"]
+    assert len(refused) == bool(left)
+    assert all(f"the store '{small_disk / 'store'}' cannot be written" in reason for reason in refused)
+
+
+def test_a_launch_whose_folder_is_full_says_so_in_one_line(runs, small_disk):
+    folder = new_launch(small_disk, all_nodes(runs), {})
+    fill(small_disk, 0)
+    for write in (lambda: folder.add_shard(["a"]), lambda: folder.add_job(JobRecord(job="1", shard=0, keys=("a",)))):
+        with pytest.raises(
+            RunFailed, match=r"the launch '.*' cannot be written \(No space left on device\); free some space"
+        ):
+            write()
+    with pytest.raises(RunFailed, match="No space left on device"):
+        new_launch(small_disk, all_nodes(runs), {})
+
+
+def fill(folder, left):
+    """Leave so many bytes of a file system, or none."""
+    with (folder / "fill").open("wb", buffering=0) as file, contextlib.suppress(OSError):
+        while True:
+            file.write(bytes(4096))
+    if left:
+        os.truncate(folder / "fill", (folder / "fill").stat().st_size - left)
 
 
 def test_a_job_that_made_no_progress_is_not_queued_again(runs, tmp_path, monkeypatch):

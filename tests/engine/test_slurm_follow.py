@@ -13,6 +13,7 @@ from ctbench.engine.slurm import follow
 from ctbench.engine.slurm.folder import new_launch
 from ctbench.engine.slurm.options import read_slurm
 from ctbench.engine.store import Store
+from ctbench.errors import BadConfig
 
 REQUEUED = ("RUNNING|None|n7", "COMPLETING|None|n7", "PENDING|BeginTime|", "PENDING|None|", "RUNNING|None|n7")
 """What squeue says about a job that is queued again, looked at every 30 ms on a real cluster."""
@@ -66,7 +67,9 @@ def cluster(tmp_path, monkeypatch):
     with Store(tmp_path / "ready").writing(node.key, stage_record()):
         pass
 
-    def run(*states, patience):
+    def run(*states, patience, silent=False, store=store):
+        if silent:
+            (programs / "sbatch").write_text((programs / "sbatch").read_text().replace("echo '{", ": '{"))
         monkeypatch.setattr(follow, "GONE_SECONDS", patience)
         # the first looks are those before and while the job is submitted
         (tmp_path / "states").write_text("\n".join((GONE, GONE, *states, "computed")) + "\n")
@@ -113,3 +116,14 @@ def test_a_requeued_job_that_slurm_kills_counts_as_a_try(cluster):
     assert found.jobs == ["1", "2", "3"]
     (failure,) = found.failures
     assert "its job ended 3 times before it was computed, the last was 3" in failure.reason
+
+
+def test_a_job_that_could_write_nothing_is_not_taken_for_one_that_does_not_see_the_folder(
+    cluster, small_disk, monkeypatch
+):
+    """A full disk makes a job silent; the submitter looks at the disk itself."""
+    monkeypatch.setattr(follow, "SILENT_SECONDS", 0.0)
+    with pytest.raises(BadConfig, match="must see this folder"):
+        cluster("RUNNING|None|n7", GONE, GONE, patience=0.0, silent=True)
+    with pytest.raises(BadConfig, match=r"the store '.*small disk.*' cannot be written \(No space left on device\)"):
+        cluster("RUNNING|None|n7", GONE, GONE, patience=0.0, silent=True, store=Store(small_disk / "store"))

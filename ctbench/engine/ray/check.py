@@ -29,7 +29,7 @@ def main() -> None:
 
 
 def check(setup: dict[str, Any]) -> None:
-    """Refuse another version than the command's, a store that is not its own, and plug-ins that are missing or differ.
+    """Refuse another version than the command's, a store that is not its own or full, and plug-ins that are missing or differ.
 
     Args:
         setup: from `ctbench.engine.ray.launch`.
@@ -50,7 +50,7 @@ def check(setup: dict[str, Any]) -> None:
     check_versions(setup["versions"])
     nodes = nodes_of(setup["nodes"])
     check_nodes([nodes[key] for key in setup["keys"]], setup["keys"])
-    Store(Path(setup["args"][0]))
+    Store(Path(setup["args"][0])).require_room()
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 from ctbench.engine.launchers.agreement import versions
 from ctbench.engine.node import Node, in_order, nodes_of
-from ctbench.errors import BadConfig, RunFailed, UnknownName, unwritable
+from ctbench.errors import BadConfig, RunFailed, UnknownName, advice_on, unwritable
 from ctbench.machine.files import write_whole
 
 LAUNCHES: Final = "launches"
@@ -81,7 +81,8 @@ class LaunchFolder:
     def add_shard(self, keys: Sequence[str]) -> int:
         """Write down the nodes of a shard, for the job that will compute them, and return its number."""
         number = sum(1 for _ in (self.path / SHARDS).iterdir())
-        write_whole(self.path / SHARDS / f"{number}.json", json.dumps(list(keys)))
+        with self.writing():
+            write_whole(self.path / SHARDS / f"{number}.json", json.dumps(list(keys)))
         return number
 
     def shard(self, number: int) -> tuple[str, ...]:
@@ -90,7 +91,7 @@ class LaunchFolder:
 
     def add_job(self, record: JobRecord) -> None:
         """Take note of a job that was submitted."""
-        with (self.path / JOBS).open("a", encoding="utf-8") as file:
+        with self.writing(), (self.path / JOBS).open("a", encoding="utf-8") as file:
             file.write(json.dumps(dataclasses.asdict(record)) + "\n")
 
     def jobs(self) -> list[JobRecord]:
@@ -105,6 +106,20 @@ class LaunchFolder:
     def told(self, job: str) -> list[dict[str, Any]]:
         """Return the lines that a job wrote, each with `what`."""
         return [line for line in read_lines(self.events(job)) if "what" in line]
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Say in one line why the folder cannot be written, for example because a quota is full.
+
+        Raises:
+            RunFailed: why, and what to do.
+        """
+        try:
+            yield
+        except OSError as error:
+            if not advice_on(error):
+                raise
+            raise RunFailed(unwritable(f"the launch '{self.path}'", error, OTHER_PLACE)) from error
 
     @property
     def is_cancelled(self) -> bool:

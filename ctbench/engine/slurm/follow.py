@@ -144,8 +144,8 @@ class Follower:
             for number, place, job in zip(numbers, places, found, strict=True):
                 ids[number] = job
                 keys = tuple(node.key for node in shards[number].nodes)
-                self._folder.add_job(JobRecord(job=job, shard=place, keys=keys))
                 self._own.add(job)
+                self._folder.add_job(JobRecord(job=job, shard=place, keys=keys))
                 self._pending.add(job)
                 self._jobs |= dict.fromkeys(keys, _Job(job=job, folder=self._folder))
         if ids and is_first:
@@ -261,6 +261,7 @@ class Follower:
     def _count(self, job: _Job, nodes: Sequence[Node]) -> None:
         """Count a try for the nodes that a job could have computed, and give up those that had enough."""
         if not job.folder.told(job.job) and job.folder is self._folder and not self._has_begun():
+            self._store.require_room()  # a job that cannot write is as silent as one that does not see the folder
             raise BadConfig(
                 f"job {job.job} ended and left nothing in '{self._folder.path}': the machines that jobs run on must see this "
                 f"folder and Python under the same paths ({verdict(job.job) or 'SLURM has forgotten the job'}); "

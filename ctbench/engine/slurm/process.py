@@ -41,15 +41,19 @@ def main() -> int:
         print(f"'{folder.path}' on {socket.gethostname()} is not the folder that the submitter wrote", flush=True)
         return NOT_SHARED
     print_notices()
-    with interruptible(once=True), Tellings(folder) as told:
-        told.write(what="begin", host=socket.gethostname(), process=os.getpid())
-        try:
-            _compute(folder, number, told)
-        except CTBenchError as error:
-            code = 1 if isinstance(error, RunFailed) else 2
-            told.write(what="refused", code=code, reason=f"{error} (on {socket.gethostname()})")
-            print(f"refused: {error}", flush=True)
-            return code
+    try:
+        with interruptible(once=True), Tellings(folder) as told:
+            told.write(what="begin", host=socket.gethostname(), process=os.getpid())
+            try:
+                _compute(folder, number, told)
+            except CTBenchError as error:
+                code = 1 if isinstance(error, RunFailed) else 2
+                told.write(what="refused", code=code, reason=f"{error} (on {socket.gethostname()})")
+                print(f"refused: {error}", flush=True)
+                return code
+    except RunFailed as error:  # the submitter finds no line, and looks itself
+        print(f"refused: {error}", flush=True)
+        return 1
     return 0
 
 
@@ -63,12 +67,13 @@ class Tellings:
     def __init__(self, folder: LaunchFolder) -> None:
         from ctbench.engine.slurm.submit import this_job
 
-        self._path = folder.events(this_job())
-        self._file: IO[str] | None = None
+        self._folder, self._path = folder, folder.events(this_job())
+        self._file: IO[bytes] | None = None
         self._last: dict[str, float] = {}
 
     def __enter__(self) -> Tellings:
-        self._file = self._path.open("a", encoding="utf-8", buffering=1)
+        with self._folder.writing():
+            self._file = self._path.open("ab", buffering=0)  # nothing is left to be written when it is closed
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -76,9 +81,14 @@ class Tellings:
         self._file.close()
 
     def write(self, **line: Any) -> None:
-        """Append a line."""
+        """Append a line.
+
+        Raises:
+            RunFailed: it cannot be written.
+        """
         assert self._file is not None
-        self._file.write(json.dumps({**line, "time": time.time()}) + "\n")
+        with self._folder.writing():
+            self._file.write((json.dumps({**line, "time": time.time()}) + "\n").encode())
 
     def hear(self, event: Event) -> None:
         """Append an event."""
@@ -104,6 +114,7 @@ def _compute(folder: LaunchFolder, number: int, told: Tellings) -> None:
     keys = folder.shard(number)
     mine = [nodes[key] for key in keys]
     check_versions(plan["versions"])
+    store.require_room()
     check_nodes([nodes[key] for key in plan["keys"]], plan["keys"])
     todo = computable(mine, store.has)
     options = _options(plan["options"], todo)

@@ -43,6 +43,7 @@ def submit_array(
 
     Raises:
         BadConfig: SLURM refuses the jobs.
+        RunFailed: the folder of the launch cannot be written.
     """
     from submitit.core.utils import FailedJobError, FailedSubmissionError
     from submitit.slurm.slurm import SlurmExecutor
@@ -53,7 +54,7 @@ def submit_array(
     token, ids = folder.token(), []
     for start in range(0, len(shards), MAX_ARRAY):
         try:
-            with _outside_of_jobs(), executor.batch():
+            with folder.writing(), _outside_of_jobs(), executor.batch():
                 jobs = [
                     executor.submit(ShardJob(folder.path, shard, token, uses_gpu=options.gpus > 0))
                     for shard in shards[start : start + MAX_ARRAY]
