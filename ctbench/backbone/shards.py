@@ -79,7 +79,7 @@ def unite_outer(found: Backbone) -> None:
 
 
 def put_together(found: Backbone, backbone: Backbone) -> None:
-    """Give an LM that `split` took the weights from their values of now, whole on every rank.
+    """Give an LM that `split` took the weights from their values of now, whole on every rank, and its modes.
 
     Args:
         found: from `split`; of no use afterwards.
@@ -89,6 +89,8 @@ def put_together(found: Backbone, backbone: Backbone) -> None:
     for (name, shard), (same, parameter) in pairs:
         assert name == same
         parameter.data = whole(shard.detach())
+    for module, original in zip(found.modules(), backbone.modules(), strict=True):
+        original.training = module.training
     for after, before in zip(nested(found), nested(backbone), strict=True):
         before.forward_tokens = after.forward_tokens
     found.shards = {}

@@ -63,6 +63,9 @@ class TwoPasses(Method):
             bare = stage.backbone(batch, lm=False).hidden
         return super().loss(stage, batch) | {"hidden": (hidden.square() + bare * hidden).mean()}
 
+    def end(self, stage):
+        stage.note(trains=all(module.training for module in stage.backbone.modules()))
+
 
 class OwnPart:
     """Takes the place of a reduction: every rank keeps its own gradient of its shard."""
