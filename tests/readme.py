@@ -199,6 +199,8 @@ def generated(text: str) -> str:
         "losses": results_page.losses,
         "kept": results_page.kept,
         "effects": results_page.effects,
+        "oracles": results_page.oracles,
+        "frozen": results_page.frozen,
         "studies": results_page.studies,
         "commands": results_page.commands,
     }

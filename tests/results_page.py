@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results"
 STUDIES = RESULTS / "studies"
+CEILINGS = ("oracle_prompt", "oracle_map", "hyperprompt", "hypermap", "separate", "naive")
 DECLARED = ("hyperprompt", "lwf", "replay")
 REFERENCES = ("hypermap", "ewc", "naive", "separate", "joint")
 SHOWN = ("A_Acc", "O_Acc", "F_Acc")
@@ -135,38 +136,47 @@ def short(folder: Path = RESULTS) -> str:
 
 
 def figure(asked: str, folder: Path = RESULTS) -> str:
-    """Return a figure that a sentence asks for, from the main leaderboard of a stream; a dash if it does not exist.
+    """Return a figure that a sentence asks for, from the first table of some results; a dash if it does not exist.
 
     Args:
-        asked: "STREAM METHOD NAME", with the name of a metric, a figure or a cost; "STREAM METHOD-OTHER METRIC" is the paired
-            difference with its interval, "STREAM METHOD/OTHER COST" a ratio, and "STREAM row0" or "STREAM control" the mean
-            over tasks. Scores are in percent.
+        asked: "WHERE ROW NAME", with the name of a metric of scores, of one that LM losses alone have (learned, unseen,
+            final), of a figure or of a cost. WHERE is a stream, or a folder below `folder` such as frozen/domain/tiny; ROW
+            a method, or the label of a row without its spaces, such as part(trains=words). "WHERE ROW-OTHER METRIC" is the
+            paired difference with its interval, "WHERE ROW/OTHER COST" a ratio, and "WHERE row0", "WHERE row0 learned" or
+            "WHERE control" the mean over tasks. Scores are in percent, losses in nats.
         folder: the results.
     """
     from ctbench.reporting import numbers
 
-    stream, what, *name = asked.split()
-    board = next(_main_boards(compared(folder, streams=(stream,), metric=tuple(_metrics(name)))), None)
+    where, what, *name = asked.split()
+    place, streams = (folder / where, ()) if "/" in where else (folder, (where,))
+    on, metrics = _metrics(name)
+    board = next(_main_boards(compared(place, streams=streams, on=on, metric=metrics, all=True)), None)
     if board is None:
         return numbers.DASH
-    if not name:
-        results = board.group.results
-        rows = (
-            [run.matrix[0] for run in results] if what == "row0" else [r.control.scores for r in results if r.control]
-        )
+    results = board.group.results
+    if what == "control":
+        rows = [run.control.scores for run in results if run.control]
         return numbers.percent(float(np.mean(rows)) if rows else math.nan)
-    newest: dict[str, Any] = {}
+    if what == "row0":
+        losses, scores = ([getattr(run, of)[0] for run in results] for of in ("lm_loss", "matrix"))
+        return numbers.loss(float(np.mean(losses))) if on == "loss" else numbers.percent(float(np.mean(scores)))
+    known: dict[str, Any] = {}
     for row in sorted(board.rows, key=lambda row: row.entry.first.method.version):
+        known[re.sub("[ †]", "", row.entry.label)] = row
         if not any(key.startswith("method.") for key in row.entry.first.changed):
-            newest[row.entry.name] = row
-    mine = [newest.get(each) for each in re.split("[-/]", what)]
+            known[row.entry.name] = row
+    mine = [known.get(each) for each in re.split("[-/]", what)]
     return numbers.DASH if None in mine else _figure_of(board, mine, name[0], is_ratio="/" in what)
 
 
-def _metrics(name: Sequence[str]) -> list[str]:
+def _metrics(name: Sequence[str]) -> tuple[str, tuple[str, ...]]:
+    """Return the matrix and the metrics that a table with this figure is made of."""
+    from ctbench.results.loss_metrics import LOSS_METRICS
     from ctbench.results.metrics import METRICS
 
-    return [each for each in name if each in METRICS] or ["anytime"]
+    own = tuple(each for each in name if each in METRICS or each in LOSS_METRICS)
+    return "loss" if own and own[0] not in METRICS else "score", own or ("anytime",)
 
 
 def _figure_of(board: Any, rows: Sequence[Any], name: str, *, is_ratio: bool) -> str:
@@ -271,14 +281,14 @@ def effects(folder: Path = RESULTS) -> str:
     return "\n".join(found) or missing("with effects of prompts or maps", "make reference")
 
 
-def _effects_of(board: Any) -> str:
+def _effects_of(board: Any, names: Sequence[str] = EFFECTS) -> str:
     from ctbench.reporting import numbers
     from ctbench.reporting.tables import Table, markdown, text_rows
 
     domains = board.group.domains
     rows = []
     for entry in (row.entry for row in board.rows):
-        for name in EFFECTS:
+        for name in names:
             show = numbers.percent if name == "prompt_domains" else numbers.loss
             values = [_effect(entry, name, stage) for stage in range(1, len(domains) + 1)]
             if not all(map(math.isnan, values)):
@@ -287,12 +297,13 @@ def _effects_of(board: Any) -> str:
     if not rows:
         return ""
     stages = [f"{number} {name}" for number, name in enumerate(domains, start=1)]
-    notes = (
-        "prompt_effect: divergence of the LM with its own prompt or map from the LM with none; prompt_contrast: from the LM "
-        "with that of a random mixture",
-        "prompt_domains: groups of texts whose domain a linear probe names from what is generated for them; guessing names "
-        f"{numbers.percent(1 / len(domains))} %",
-    )
+    about = {
+        "prompt_effect": "divergence of the LM with its own prompt or map from the LM with none",
+        "prompt_contrast": "divergence of the LM with its own prompt or map from the LM with that of a random mixture",
+        "prompt_domains": "groups of texts whose domain a linear probe names from what is generated for them; guessing "
+        f"names {numbers.percent(1 / len(domains))} %",
+    }
+    notes = tuple(f"{name}: {about[name]}" for name in names)
     title = f"Effects of prompts and maps after each stage · {board.group.title}"
     shown = Table(
         title=title, columns=("method", "effect", "n", *stages), rows=text_rows(rows), left=("effect",), notes=notes
@@ -306,6 +317,25 @@ def _effect(entry: Entry, name: str, stage: int) -> float:
     values = [record.notes.get(name) for record in records]
     known = [float(value) for value in values if isinstance(value, int | float)]
     return float(np.mean(known)) if known and len(known) == len(entry.results) else math.nan
+
+
+def oracles(folder: Path = RESULTS) -> str:
+    """Return the leaderboards and the effects of the oracles beside the methods that they are ceilings of."""
+    comparison = compared(folder, streams=EMBEDDED, methods=CEILINGS, metric=("anytime", *SHOWN, "FWT_all"), all=True)
+    boards = [board for board in _main_boards(comparison) if any(row.entry.name in CEILINGS[:2] for row in board.rows)]
+    names = tuple(board.group.title for board in boards)
+    if not names:
+        return missing("of the oracles", "make oracles")
+    told = [text for board in boards if (text := _effects_of(board, EFFECTS[:1]))]
+    return "\n".join([_tables(comparison, *names, what="of the oracles", how="make oracles"), *told])
+
+
+def frozen(folder: Path = RESULTS) -> str:
+    """Return what naive learns with a part of the LM trained, and what methods learn that freeze or damp it."""
+    asked = {"score": ("A_Acc", "O_Acc", "F_Acc", "forgetting"), "loss": ("learned", "unseen", "final", "forgetting")}
+    found = [compared(folder / "frozen", on=on, metric=metrics, all=True) for on, metrics in asked.items()]
+    tables = [_tables(each, *EMBEDDED, what="", how="") for each in found if each]
+    return "\n".join(tables) or missing("of methods that freeze the LM", "make frozen")
 
 
 def declared(folder: Path = RESULTS) -> str:
@@ -444,6 +474,8 @@ DOCS_PARTS = (
     losses,
     kept,
     effects,
+    oracles,
+    frozen,
     declared,
     ablations,
     precision,

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import copy
+import re
 import shlex
 
 import pytest
 import results_page
-from fake_results import digest, fake_record, with_matrix, write_fakes
+from fake_results import digest, fake_method, fake_record, with_matrix, write_fakes
 from readme import generated, pages
 from reference_pages import torn_rows
-from results_page import DOCS_PARTS, commands, effects, figure, kept, losses, seed_text, short, studies, table_command
+from results_page import (
+    DOCS_PARTS,
+    commands,
+    effects,
+    figure,
+    frozen,
+    kept,
+    losses,
+    oracles,
+    seed_text,
+    short,
+    studies,
+    table_command,
+)
 
 from ctbench.results.files import write_result
 from ctbench.results.format import result_from, to_record
@@ -156,6 +170,44 @@ def test_a_figure_in_a_sentence_is_worked_out_by_hand(asked, shown, tmp_path):
             numbers["cost"]["flops"] = FLOPS[method]
             write_result(result_from(record | numbers), tmp_path)
     assert figure(asked, tmp_path) == shown
+
+
+@pytest.mark.parametrize(
+    ("asked", "shown"),
+    [
+        ("frozen/domain/tiny row0", "50.0"),
+        ("frozen/domain/tiny row0 learned", "3.000"),
+        ("frozen/domain/tiny naive A_Acc", "70.0"),
+        ("frozen/domain/tiny part(trains=words) A_Acc", "80.0"),
+        ("frozen/domain/tiny part(trains=words) learned", "2.400"),  # losses are 4 minus twice the score
+        ("frozen/domain/tiny part(trains=words) anytime", "80.0"),  # scores have a metric of that name, too
+        ("frozen/domain/tiny part(trains=layers) A_Acc", "–"),
+        ("frozen/domain/tiny-256 naive A_Acc", "–"),
+        ("domain naive A_Acc", "–"),
+    ],
+)
+def test_a_figure_may_be_of_a_folder_and_of_a_row_with_settings(asked, shown, tmp_path):
+    for name, changed, score in (("naive", {}, 0.7), ("part", {"method.trains": "words"}, 0.8)):
+        record = fake_record("naive", num_tasks=2, changed={"language.seed": "7", **changed})
+        numbers = with_matrix(record, [[0.5, 0.5], [score, score], [score, score]])
+        method = fake_method(name, changed, registered=name == "naive")
+        write_result(result_from(record | numbers | {"method": method}), tmp_path / "frozen")
+    assert figure(asked, tmp_path) == shown
+    text = frozen(tmp_path)
+    assert re.search(r"\| part \(trains=words\) † \| 1 \| 80\.0 ", text)
+    assert "learned ↓" in text
+
+
+def test_oracles_stand_beside_the_methods_that_they_are_ceilings_of(folder):
+    assert oracles(folder).startswith("- No committed results"), "there is no oracle yet"
+    record = to_record(full("hypermap", 0))
+    method = fake_method("oracle_map", {}, registered=False)
+    write_result(result_from(record | {"method": method, "key": digest("oracle")}), folder)
+    text = oracles(folder)
+    assert "| oracle_map † | 1 |" in text
+    assert "| naive | 2 |" in text
+    assert text.count("prompt_effect, nats") == 2
+    assert "joint" not in text
 
 
 def test_a_wrong_figure_in_a_sentence_is_drift():
