@@ -73,8 +73,8 @@ def ray_cluster() -> Iterator[RayCluster]:
 
 
 @pytest.fixture(scope="session")
-def slow_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which this machine has computed the run of the slow method, in the home `reference`."""
+def held_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which this machine has computed the run of the method of `Place`, in the home `reference`."""
     found = Place(tmp_path_factory.mktemp("cluster"), SimpleNamespace(environment={}))
     home = found.folder / "reference"
     words = ("run", "-m", found.method, "-s", found.stream, "--workers", 1, "--results", home.with_suffix(".results"))
@@ -84,22 +84,22 @@ def slow_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def place(slurm: Controller, slow_run: Path) -> Place:
-    """The folder of the slow run, for jobs of SLURM."""
-    return Place(slow_run, slurm)
+def place(slurm: Controller, held_run: Path) -> Place:
+    """The folder of the run, for jobs of SLURM."""
+    return Place(held_run, slurm)
 
 
 @pytest.fixture(scope="session")
-def ray_place(ray_cluster: RayCluster, slow_run: Path) -> Place:
-    """The folder of the slow run, for workers of Ray."""
-    return Place(slow_run, ray_cluster)
+def ray_place(ray_cluster: RayCluster, held_run: Path) -> Place:
+    """The folder of the run, for workers of Ray."""
+    return Place(held_run, ray_cluster)
 
 
 @pytest.fixture(scope="session")
 def grid(tmp_path_factory: pytest.TempPathFactory) -> SimpleNamespace:
     """Three methods and two seeds: the `words` of the call, and the `home` in which this machine has computed it."""
     place = Place(tmp_path_factory.mktemp("grid"), SimpleNamespace(environment={}))
-    stream = write_stream(place.folder, "grid", epochs="1", num_test="16")
+    stream = write_stream(place.folder, "grid", seeds="[0]", epochs="1", num_test="16")
     words = ("run", "-m", "naive", "-m", "replay", "-m", "ewc", "-s", stream, "--seed", "0,1")
     home = place.folder / "here"
     command = place.start(*words, "--results", home.with_suffix(".results"), "--workers", 2, home=home)

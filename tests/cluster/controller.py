@@ -13,6 +13,8 @@ from pathlib import Path
 PACKAGES = ("slurmctld", "slurmd", "slurm-client", "munge")
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "munged")
 PATH = f"{os.environ['PATH']}:/usr/local/sbin:/usr/sbin:/sbin"
+SECONDS = 300
+"""Longest time that a daemon takes to answer."""
 CPUS = 8
 """More than the machine may have, so that several jobs run at the same time."""
 
@@ -43,8 +45,10 @@ SchedulerParameters=sched_interval=2,sched_min_interval=0
 AccountingStorageType=accounting_storage/none
 JobAcctGatherType=jobacct_gather/none
 ReturnToService=2
-SlurmdTimeout=60
-KillWait=20
+SlurmdTimeout=300
+BatchStartTimeout=300
+UnkillableStepTimeout=300
+KillWait=120
 JobRequeue=1
 NodeName={host} NodeAddr=127.0.0.1 CPUs={cpus} State=UNKNOWN
 PartitionName=main Nodes={host} Default=YES MaxTime=INFINITE State=UP
@@ -70,12 +74,17 @@ class Controller:
         """What jobs do not see, and have an empty folder for."""
         self.hides = False
         """Whether this machine can hide a folder from jobs, which takes a mount namespace."""
+        self.small = folder / "small"
+        """A folder on a file system of a few megabytes, which jobs see too."""
+        self.has_small = False
         self._daemons: dict[str, subprocess.Popen[bytes]] = {}
 
     def start(self) -> None:
         """Start everything and wait until the node takes jobs."""
-        for name in ("state", "spool", "private"):
+        for name in ("state", "spool", "private", "small"):
             (self.folder / name).mkdir(parents=True)
+        mount = ["mount", "-t", "tmpfs", "-o", "size=48m", "none", str(self.small)]
+        self.has_small = subprocess.run(mount, capture_output=True).returncode == 0
         text = CONFIG.format(
             host=self.host, folder=self.folder, cpus=CPUS, controller_port=free_port(), node_port=free_port()
         )
@@ -110,6 +119,8 @@ class Controller:
             time.sleep(0.2)
         for name in ("unshare", "slurmd", "slurmctld", "munged"):
             self._stop(name)
+        if self.has_small:
+            subprocess.run(["umount", "--lazy", str(self.small)], check=True)
 
     def ask(self, *command: str) -> str:
         """Return what a command of SLURM prints; "" if it fails."""
@@ -144,7 +155,7 @@ class Controller:
             daemon.wait()
 
     def _until(self, is_ready: object, what: str) -> None:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + SECONDS
         while not is_ready():  # type: ignore[operator]
             if time.monotonic() > deadline:
                 raise RuntimeError(f"{what} does not come up:\n{self.logs()}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -14,16 +15,26 @@ from typing import Any
 
 from small_streams import write_method, write_stream
 
-SECONDS = 300
+SECONDS = 900
 """Longest time of a command."""
-SLOW = """
+HELD = """
 def after_step(self, stage):
-    import os, time
+    import os, signal, time
     with open(os.environ["CTBENCH_STEPS"], "a") as file:
         file.write(f"{stage.domains} {stage.step}\\n")
-    time.sleep(float(os.environ.get("CTBENCH_SLOW", "0")))
+    gate = os.environ.get("CTBENCH_GATE")
+    while gate and stage.step == 12 and not os.path.exists(gate):
+        if signal.getsignal(signal.SIGTERM).number:  # it is asked to stop
+            break
+        time.sleep(0.05)
 """
-"""A method that takes its time, and writes down every update that is made."""
+"""A method that writes down every update, and holds each stage two updates behind its first checkpoint until a gate is
+opened or it is asked to stop: what a test does to a stage then happens inside of it, however slow the machine is."""
+
+
+def gate(home: Path) -> Path:
+    """Return the file that lets the stages of a home go on."""
+    return home.with_suffix(".gate")
 
 
 class Command:
@@ -78,7 +89,7 @@ class Place:
     def __init__(self, folder: Path, cluster: Any) -> None:
         self.folder, self.cluster = folder, cluster
         self.stream = write_stream(folder, seeds="[0]", epochs="1", num_test="16")
-        self.method = write_method(folder, SLOW.strip(), "slow")
+        self.method = write_method(folder, HELD.strip(), "held")
         self._count = 0
 
     def start(self, *words: Any, home: Path, **environment: str) -> Command:
@@ -87,17 +98,18 @@ class Place:
         more = {"CTBENCH_HOME": str(home), "CTBENCH_STEPS": str(home.with_suffix(".steps"))}
         return Command(words, {**more, **self.cluster.environment, **environment}, self.folder / f"{self._count}.err")
 
-    def run(self, *more: Any, home: Path, **environment: str) -> Command:
-        """Start a run of the slow method on the cluster."""
+    def run(self, *more: Any, home: Path, held: bool = False) -> Command:
+        """Start a run of the method on the cluster; `held` in its stages until the gate of its home is opened."""
+        environment = {"CTBENCH_GATE": str(gate(home))} if held else {}
         words = ["run", "-m", self.method, "-s", self.stream, *self.cluster.words]
         words += ["--results", home.with_suffix(".results"), "--checkpoint-seconds", "0"]
         return self.start(*words, *more, home=home, **environment)
 
     def home(self, name: str) -> Path:
-        """Return a new home that holds the base and nothing else."""
+        """Return a new home that holds the base with the nodes of row 0, and nothing that a method has to do with."""
         home = self.folder / name
         shutil.copytree(self.folder / "reference", home)
         for path in (home / "store").glob("??/*/record.json"):
-            if '"kind": "base"' not in path.read_text():
+            if json.loads(path.read_text())["record"]["about"]["method"]:
                 shutil.rmtree(path.parent)
         return home

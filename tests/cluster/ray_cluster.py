@@ -15,7 +15,7 @@ from pathlib import Path
 from controller import free_port
 
 CPUS = 3
-SECONDS = 90
+SECONDS = 300
 
 
 class RayCluster:
@@ -39,7 +39,11 @@ class RayCluster:
         """What workers do not see, and have an empty folder for."""
         self.hides = False
         """Whether this machine can hide a folder from workers, which takes a mount namespace."""
-        self._environment = {**os.environ, "RAY_USAGE_STATS_ENABLED": "0", **secret, **environment}
+        settings = {
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_worker_niceness": "0",
+        }  # a busy machine would starve nice workers
+        self._environment = {**os.environ, **settings, **secret, **environment}
 
     def __enter__(self) -> RayCluster:
         self.private.mkdir()

@@ -23,6 +23,11 @@ def numbers(home: Path) -> dict[Any, Any]:
     }
 
 
+def computed(home: Path) -> set[str]:
+    """The keys of the nodes that a home holds."""
+    return {path.parent.name for path in home.glob("store/??/*/record.json")}
+
+
 def num_steps(home: Path) -> Counter[str]:
     return Counter(home.with_suffix(".steps").read_text().splitlines())
 

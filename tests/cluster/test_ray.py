@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import signal
@@ -11,20 +10,17 @@ from pathlib import Path
 import pytest
 from place import Place
 from ray_cluster import RayCluster
-from runs import needs_hiding, num_steps, numbers, refused
+from runs import computed, needs_hiding, num_steps, numbers, refused
+
+from ctbench.machine.claims import read_owner
 
 pytestmark = pytest.mark.cluster
 
 
 def workers(home: Path) -> dict[str, int]:
     """The processes that compute nodes, by key."""
-    found = {}
-    for path in home.glob("store/??/*.claim"):
-        try:
-            found[path.stem] = json.loads(path.read_text())["process"]
-        except (OSError, ValueError):
-            continue
-    return found
+    owners = {path.stem: read_owner(path) for path in home.glob("store/??/*.claim")}
+    return {key: owner.process for key, owner in owners.items() if owner is not None}
 
 
 def any_worker(home: Path) -> int:
@@ -35,21 +31,17 @@ def parent(process: int) -> int:
     return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-def num_records(home: Path) -> int:
-    return len(list(home.glob("store/??/*/record.json")))
-
-
 def test_a_grid_whose_workers_are_killed_is_bit_identical_to_the_local_launcher(ray_place, grid):
     home = ray_place.folder / "ray-grid"
     results = home.with_suffix(".results")
     command = ray_place.start(*grid.words, "--results", results, "--launcher", "ray", home=home)
-    command.until(lambda: num_records(home) >= 2)
+    command.until(lambda: len(computed(home)) >= 2)
     os.kill(
         parent(command.until(lambda: any_worker(home))), signal.SIGKILL
     )  # Ray's process, as if the machine were lost
     command.until(lambda: "tried again at once" in command.errors)
-    before = num_records(home)
-    command.until(lambda: num_records(home) > before)
+    before = len(computed(home))
+    command.until(lambda: len(computed(home)) > before)
     os.kill(command.until(lambda: any_worker(home)), signal.SIGKILL)  # the process that it keeps
     code, _ = command.end()
     assert code == 0, command.errors
@@ -62,8 +54,9 @@ def test_a_grid_whose_workers_are_killed_is_bit_identical_to_the_local_launcher(
 
 def test_an_interrupt_saves_a_checkpoint_and_the_same_command_resumes(ray_place):
     home = ray_place.home("ray-left")
-    first = ray_place.run(home=home, CTBENCH_SLOW="0.3")
+    first = ray_place.run(home=home, held=True)
     first.until(lambda: list(home.rglob("*.checkpoints/step-*")))
+    assert workers(home)
     first.process.send_signal(signal.SIGINT)
     assert first.end()[0] == 130
     assert "checkpoint saved at step" in first.errors
@@ -77,7 +70,7 @@ def test_an_interrupt_saves_a_checkpoint_and_the_same_command_resumes(ray_place)
 
 def test_a_node_that_loses_its_worker_each_time_fails(ray_place):
     home = ray_place.home("ray-hopeless")
-    command = ray_place.run(home=home, CTBENCH_SLOW="0.3")
+    command = ray_place.run(home=home, held=True)
     command.until(lambda: list(home.rglob("*.checkpoints/step-*")))
     key = next(home.rglob("*.checkpoints")).stem
     killed: list[int] = []
@@ -94,35 +87,37 @@ def test_a_store_that_workers_do_not_see_is_refused(ray_place):
     needs_hiding(ray_place)
     home = ray_place.cluster.private / "home"
     shutil.copytree(ray_place.home("ray-unshared"), home)
+    before = computed(home)
     refused(ray_place.run(home=home), f"does not see '{home}'", "set CTBENCH_HOME")
-    assert num_records(home) == 1  # the base
+    assert computed(home) == before
 
 
-@pytest.mark.parametrize("kind", ["method", "stream"])
-def test_a_plug_in_that_workers_do_not_see_is_refused(ray_place, kind):
+def test_a_plug_in_that_workers_do_not_see_is_refused(ray_place):
     needs_hiding(ray_place)
-    home = ray_place.home(f"ray-missing-{kind}")
-    file = getattr(ray_place, kind)
-    hidden = ray_place.cluster.private / file.name
-    shutil.copy(file, hidden)
-    words = {"method": ray_place.method, "stream": ray_place.stream, kind: hidden}
-    command = ray_place.start(
-        *("run", "-m", words["method"], "-s", words["stream"], "--launcher", "ray"),
-        *("--results", home.with_suffix(".results")),
-        home=home,
-    )
-    refused(command, f"no {kind} file '{hidden}'", f"on {ray_place.cluster.host}")
-    assert num_records(home) == 1  # the base
+    commands = {}
+    for kind in ("method", "stream"):
+        home = ray_place.home(f"ray-missing-{kind}")
+        hidden = ray_place.cluster.private / getattr(ray_place, kind).name
+        shutil.copy(getattr(ray_place, kind), hidden)
+        words = {"method": ray_place.method, "stream": ray_place.stream, kind: hidden}
+        more = ("--launcher", "ray", "--results", home.with_suffix(".results"))
+        before = computed(home)
+        command = ray_place.start("run", "-m", words["method"], "-s", words["stream"], *more, home=home)
+        commands[kind] = command, hidden, home, before
+    for kind, (command, hidden, home, before) in commands.items():
+        refused(command, f"no {kind} file '{hidden}'", f"on {ray_place.cluster.host}")
+        assert computed(home) == before
 
 
-def test_a_worker_of_another_version_is_refused(slow_run, ray_cluster, tmp_path):
+def test_a_worker_of_another_version_is_refused(held_run, ray_cluster, tmp_path):
     other = tmp_path / "ctbench-9.9.9.dist-info"
     other.mkdir()
     (other / "METADATA").write_text("Metadata-Version: 2.1\nName: ctbench\nVersion: 9.9.9\n")
     folder = ray_cluster.folder / "other"
     folder.mkdir()
     with RayCluster(folder, {"PYTHONPATH": str(tmp_path)}) as cluster:
-        place = Place(slow_run, cluster)
+        place = Place(held_run, cluster)
         home = place.home("ray-versions")
+        before = computed(home)
         refused(place.run(home=home), "submitted with other versions: ctbench 0.1.0 there, 9.9.9 here")
-        assert num_records(home) == 1  # the base
+        assert computed(home) == before

@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from runs import needs_hiding, num_steps, numbers, refused
+from place import gate
+from runs import computed, needs_hiding, num_steps, numbers, refused
+
+from ctbench.machine.claims import read_owner
 
 pytestmark = pytest.mark.cluster
 
@@ -37,6 +40,17 @@ def job_in_stage(home: Path) -> str:
     return paths[0].stem if paths else ""
 
 
+def process_in_stage(home: Path) -> int:
+    """The process that computes a stage."""
+    (checkpoints,) = home.rglob("*.checkpoints")
+    owner = read_owner(checkpoints.with_suffix(".claim"))
+    return 0 if owner is None else owner.process
+
+
+def is_gone(process: int) -> bool:
+    return not Path(f"/proc/{process}").exists()
+
+
 def test_a_grid_of_three_methods_and_two_seeds_is_bit_identical_to_the_local_launcher(place, grid):
     there = place.folder / "grid"
     options = ("--launcher", "slurm", "--slurm", "partition=main,time=00:10:00,cpus=1,minutes=1")
@@ -50,14 +64,18 @@ def test_a_grid_of_three_methods_and_two_seeds_is_bit_identical_to_the_local_lau
 def test_jobs_that_are_killed_or_preempted_in_a_stage_resume_and_end_the_same(place):
     ask = place.cluster.ask
     homes = {how: place.home(how) for how in ("killed", "requeued", "noticed")}
-    commands = {how: place.run(home=home, CTBENCH_SLOW="0.25") for how, home in homes.items()}
+    commands = {how: place.run(home=home, held=True) for how, home in homes.items()}
     found = {how: command.until(lambda how=how: job_in_stage(homes[how])) for how, command in commands.items()}
+    killed = process_in_stage(homes["killed"])
     ask("scancel", "--signal=KILL", "--full", found["killed"])
+    commands["killed"].until(lambda: is_gone(killed))
+    gate(homes["killed"]).touch()
     ask("scontrol", "requeue", found["requeued"])
     ask("scancel", "--signal=USR2", found["noticed"])  # what SLURM sends before the time limit
     for how in ("requeued", "noticed"):  # SLURM would let them wait for two minutes
         query = ("squeue", "--noheader", "--array", f"--jobs={found[how]}", "--format=%r")
         commands[how].until(lambda query=query: "BeginTime" in ask(*query))
+        gate(homes[how]).touch()
         # not at once: SLURM kills a job that starts in the second in which its first start's credential was revoked
         ask("scontrol", "update", f"JobId={found[how]}", "StartTime=now+2")
     for how, command in commands.items():
@@ -72,7 +90,7 @@ def test_jobs_that_are_killed_or_preempted_in_a_stage_resume_and_end_the_same(pl
 
 def test_a_job_that_is_killed_each_time_fails_its_nodes_and_names_its_log(place):
     home = place.home("hopeless")
-    command = place.run("--slurm", "tries=2", home=home, CTBENCH_SLOW="0.25")
+    command = place.run("--slurm", "tries=2", home=home, held=True)
     for count in (1, 2):
         command.until(lambda count=count: len(in_stage(home)) == count)
         place.cluster.ask("scancel", "--signal=KILL", "--full", in_stage(home)[-1])
@@ -85,21 +103,21 @@ def test_a_job_that_is_killed_each_time_fails_its_nodes_and_names_its_log(place)
 
 
 def in_stage(home: Path) -> list[str]:
-    """The jobs that told of progress in a stage."""
-    return [
-        job for job in jobs(home) for path in home.glob(f"launches/*/events/{job}.jsonl") if "loss" in path.read_text()
-    ]
+    """The jobs that told of progress in a stage, or that they resume one."""
+    told = {job: path.read_text() for job in jobs(home) for path in home.glob(f"launches/*/events/{job}.jsonl")}
+    return [job for job, text in told.items() if "loss" in text or "resuming" in text]
 
 
 def test_a_controller_that_restarts_loses_nothing(place):
     home = place.home("restarted")
-    command = place.run(home=home, CTBENCH_SLOW="0.25")
+    command = place.run(home=home, held=True)
     command.until(lambda: job_in_stage(home))
     place.cluster.stop_controller()
     try:
         command.until(lambda: "SLURM does not answer" in command.errors)
     finally:
         place.cluster.start_controller()
+    gate(home).touch()
     code, _ = command.end()
     assert code == 0, command.errors
     assert "SLURM answers again" in command.errors
@@ -110,7 +128,13 @@ def test_a_controller_that_restarts_loses_nothing(place):
 
 def test_two_submitters_on_one_store_compute_nothing_twice(place):
     home = place.home("shared")
-    both = [place.run(home=home, CTBENCH_SLOW="0.05") for _ in range(2)]
+    both = [place.run(home=home, held=True) for _ in range(2)]
+    for command in both:
+        command.until(
+            lambda command=command: "submitted" in command.errors
+        )  # nodes, or that another call's jobs have them
+    both[0].until(lambda: job_in_stage(home))
+    gate(home).touch()
     for command in both:
         assert command.end()[0] == 0, command.errors
     assert numbers(home) == numbers(place.folder / "reference")
@@ -119,7 +143,7 @@ def test_two_submitters_on_one_store_compute_nothing_twice(place):
 
 def test_an_interrupt_leaves_the_jobs_running_and_status_and_cancel_find_them(place):
     home = place.home("left")
-    first = place.run(home=home, CTBENCH_SLOW="0.3")
+    first = place.run(home=home, held=True)
     job = first.until(lambda: job_in_stage(home))
     first.process.send_signal(signal.SIGINT)
     assert first.end()[0] == 130
@@ -146,12 +170,14 @@ def test_an_interrupt_leaves_the_jobs_running_and_status_and_cancel_find_them(pl
 
 def test_the_same_command_follows_the_jobs_that_are_there(place):
     home = place.home("followed")
-    first = place.run(home=home, CTBENCH_SLOW="0.1")
+    first = place.run(home=home, held=True)
     first.until(lambda: job_in_stage(home))
     first.process.send_signal(signal.SIGINT)
     assert first.end()[0] == 130
     before = jobs(home)
     second = place.run(home=home)
+    second.until(lambda: "that were submitted before" in second.errors)
+    gate(home).touch()
     assert second.end()[0] == 0, second.errors
     assert jobs(home) == before
     assert numbers(home) == numbers(place.folder / "reference")
@@ -191,18 +217,39 @@ def test_a_store_that_jobs_do_not_see_is_refused(place):
     refused(place.run(home=home), "left nothing in", "must see this folder", "exit code")
 
 
-@pytest.mark.parametrize("kind", ["method", "stream"])
-def test_a_plug_in_that_jobs_do_not_see_is_refused(place, kind):
+@pytest.mark.parametrize("left", ["0", "64K"], ids=["nothing left", "room for a line"])
+def test_a_full_file_system_or_quota_is_refused(place, left):
+    if not place.cluster.has_small:
+        pytest.skip("this machine mounts no file system, so none can be filled")
+    home = place.cluster.small / "home"
+    shutil.copytree(place.home(f"full-{left}"), home)
+    before = computed(home)
+    fill = f"cat /dev/zero > {home}/fill; truncate --size=-{left} {home}/fill"
+    try:
+        command = place.run("--slurm", f"setup={fill}", home=home)
+        refused(
+            command, f"the store '{home}/store' cannot be written (No space left on device)", "free some space there"
+        )
+        assert not list(home.glob("store/??/*.claim"))
+        assert computed(home) == before
+    finally:
+        shutil.rmtree(home)
+
+
+def test_a_plug_in_that_jobs_do_not_see_is_refused(place):
     needs_hiding(place)
-    home = place.home(f"missing-{kind}")
-    file = getattr(place, kind)
-    hidden = place.cluster.private / file.name
-    shutil.copy(file, hidden)
-    words = {"method": place.method, "stream": place.stream, kind: hidden}
-    command = place.start(
-        *("run", "-m", words["method"], "-s", words["stream"], "--launcher", "slurm"),
-        *("--results", home.with_suffix(".results")),
-        home=home,
-    )
-    refused(command, f"no {kind} file '{hidden}'", f"on {place.cluster.host}")
-    assert whats(home)["start"] == 0
+    commands = {}
+    for kind in ("method", "stream"):
+        home = place.home(f"missing-{kind}")
+        hidden = place.cluster.private / getattr(place, kind).name
+        shutil.copy(getattr(place, kind), hidden)
+        words = {"method": place.method, "stream": place.stream, kind: hidden}
+        more = ("--launcher", "slurm", "--results", home.with_suffix(".results"))
+        commands[kind] = (
+            place.start("run", "-m", words["method"], "-s", words["stream"], *more, home=home),
+            home,
+            hidden,
+        )
+    for kind, (command, home, hidden) in commands.items():
+        refused(command, f"no {kind} file '{hidden}'", f"on {place.cluster.host}")
+        assert whats(home)["start"] == 0
