@@ -33,7 +33,7 @@ def stream(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def runs(stream):
-    return [spec_of(stream, method, seed) for method in ("naive", "replay") for seed in (0, 1)]
+    return [spec_of(stream, method, seed) for method in ("naive", "lwf") for seed in (0, 1)]
 
 
 def all_nodes(runs):
