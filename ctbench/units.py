@@ -103,6 +103,38 @@ def gates(backbone: Backbone, values: Units | None = None) -> Iterator[Units]:
             handle.remove()
 
 
+@contextmanager
+def sharing_first_reads(backbone: Backbone) -> Iterator[None]:
+    """Let passes over one batch share the query, key and value projections of the first layer while the context lasts.
+
+    A projection that is called again with the input of its first call returns the output of that call, through which the
+    gradients of all passes go. Where an LM has dropout before its first layer, or noise, inputs differ and nothing is shared.
+    """
+    parts = backbone.parts("attention_in")
+    first = [module for _, module in parts[: len(parts) // backbone.num_layers]]
+    try:
+        for module in first:
+            module.forward = _sharing(module.forward)
+        yield
+    finally:
+        for module in first:
+            vars(module).pop("forward", None)
+
+
+def _sharing(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    kept: list[tuple[Tensor, Tensor]] = []
+
+    def shared(x: Tensor) -> Tensor:
+        if kept and torch.equal(kept[0][0], x):
+            return kept[0][1]
+        output = forward(x)
+        if not kept and output.requires_grad:  # layers that are recomputed in the backward pass keep no graph
+            kept.append((x, output))
+        return output
+
+    return shared
+
+
 def take_importance(total: Units | None, gate_values: Units) -> Units:
     """Add the size of the gates' gradients to `total` and clear them.
 
@@ -191,7 +223,7 @@ def restore_weights(backbone: Backbone, scales: Mapping[str, Tensor], before: Ma
         scales: from `gradient_scales`.
         before: at least the parameters named in `scales`, as they must be, by name.
     """
-    parameters = dict(backbone.named_parameters())
+    parameters = dict(backbone.named_parameters()) if scales else {}
     with torch.no_grad():
         for name, factor in scales.items():
             parameter = parameters[name]

@@ -27,7 +27,7 @@ stage's path by 3 %); `damps=update` scales the step instead.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -35,7 +35,16 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from ctbench import Method, drop, hyper
-from ctbench.units import Units, gates, gradient_scales, normalise, restore_weights, scale_gradients, take_importance
+from ctbench.units import (
+    Units,
+    gates,
+    gradient_scales,
+    normalise,
+    restore_weights,
+    scale_gradients,
+    sharing_first_reads,
+    take_importance,
+)
 
 if TYPE_CHECKING:
     from ctbench import Backbone, Batch, Stage
@@ -64,36 +73,40 @@ class DAS(Method):
             self._measure(stage, self._robustness)
 
     def loss(self, stage: Stage, batch: Batch) -> dict[str, Tensor]:
-        output = stage.backbone(batch)
-        assert output.loss is not None
-        terms = {"lm": output.loss}
-        if self.contrast_weight:
+        if not self.contrast_weight:
+            return super().loss(stage, batch)
+        with nullcontext() if stage.recipe.compiled else sharing_first_reads(stage.backbone):
+            output = stage.backbone(batch)
             with noisy(stage.backbone, self.noise):
                 other = stage.backbone(batch, lm=False).hidden
             with gates(stage.backbone, _importance(stage)):
                 old = stage.backbone(batch, lm=False).hidden
-            terms["contrast"] = self.contrast_weight * contrast(output.hidden, other, old, self.temperature)
-        return terms
+        assert output.loss is not None
+        distance = contrast(output.hidden, other, old, self.temperature)
+        return {"lm": output.loss, "contrast": self.contrast_weight * distance}
 
     def after_backward(self, stage: Stage) -> None:
-        scales = gradient_scales(stage.backbone, _importance(stage))
+        scales = _scales(stage)
         if self.damps == "gradient":
             scale_gradients(stage.backbone, scales)
-        weights = dict(stage.backbone.named_parameters())
+            scales = {name: scales[name] for name in stage.memory["fixed"]}
+        weights = dict(stage.backbone.named_parameters()) if scales else {}
         stage.memory["before"] = {name: weights[name].detach().clone() for name in scales}
 
     @torch.no_grad()
     def after_step(self, stage: Stage) -> None:
-        before, weights = stage.memory.pop("before"), dict(stage.backbone.named_parameters())
-        scales = gradient_scales(stage.backbone, _importance(stage))
+        before, scales = stage.memory.pop("before"), _scales(stage)
         if self.damps == "gradient":
-            restore_weights(stage.backbone, scales, before)
+            restore_weights(stage.backbone, {name: scales[name] for name in before}, before)
             return
+        weights = dict(stage.backbone.named_parameters())
         for name, factor in scales.items():
             weights[name].copy_(torch.lerp(before[name], weights[name], factor.expand_as(weights[name])))
 
     def end(self, stage: Stage) -> None:
         stage.backbone.eval()
+        for name in ("scales", "fixed"):
+            stage.memory.pop(name, None)
         self._measure(stage, lambda backbone, batch: backbone(batch).loss)
 
     def _robustness(self, backbone: Backbone, batch: Batch) -> Tensor:
@@ -139,6 +152,15 @@ def noisy(backbone: Backbone, share: float) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _scales(stage: Stage) -> dict[str, Tensor]:
+    """Return the factors of the weights that belong to units; they, and which hold a 0, are found once in a stage."""
+    memory = stage.memory
+    if "scales" not in memory:
+        memory["scales"] = gradient_scales(stage.backbone, _importance(stage))
+        memory["fixed"] = [name for name, factor in memory["scales"].items() if bool((factor == 0).any())]
+    return {name: factor.to(stage.device) for name, factor in memory["scales"].items()}
 
 
 def _importance(stage: Stage) -> Units:

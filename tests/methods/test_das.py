@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import sys
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from method_helpers import (
     RECIPE,
     make_blocks,
     make_loop,
+    module_of,
     naive,
     same_state,
     train,
@@ -135,3 +137,22 @@ def test_contrast_moves_the_lm_away_from_the_important_units_network(world):
         _, _, record = train(method, base, blocks, memory, num_steps=20)
         losses.append(record.losses["contrast"][-1] / weight)
     assert losses[1] < losses[0]
+
+
+def test_sharing_the_first_projections_leaves_losses_and_gradients(world, monkeypatch):
+    _, base, blocks = world
+    found = []
+    for shares in (True, False):
+        if not shares:
+            monkeypatch.setattr(module_of("das"), "sharing_first_reads", nullcontext)
+        loop = make_loop(get_method("das"), base, blocks, full_units(base, 0.5).to_dict())
+        terms = loop.method.loss(loop.stage, loop.stage.start_step(0))
+        sum(terms.values()).backward()
+        gradients = {name: weights.grad for name, weights in loop.trained.items() if weights.grad is not None}
+        found.append((terms, gradients))
+    (terms, gradients), (old_terms, old_gradients) = found
+    assert terms.keys() == old_terms.keys()
+    assert all(abs(terms[name].item() - old_terms[name].item()) < 1e-6 for name in terms)
+    assert gradients.keys() == old_gradients.keys()
+    for name, gradient in gradients.items():
+        assert torch.allclose(gradient, old_gradients[name], rtol=1e-4, atol=1e-7), name
