@@ -158,11 +158,18 @@ def _answers(place: Place, record: Record, field: str) -> tuple[str, ...]:
     """Read an answer, or a list of answers that are right."""
     values = record[field]
     if not isinstance(values, list | tuple):
-        return (filled(place, record, field),)
+        return (_one_line(place, record, field),)
     if not values:
         raise BadData(f"{show(place)}: field '{field}' holds no answer")
     numbered = {f"{field}[{number}]": value for number, value in enumerate(values)}
-    return tuple(filled(place, numbered, name) for name in numbered)
+    return tuple(_one_line(place, numbered, name) for name in numbered)
+
+
+def _one_line(place: Place, record: Record, field: str) -> str:
+    answer = filled(place, record, field)
+    if "\n" in answer.strip():
+        raise BadData(f"{show(place)}: field '{field}' has several lines; the first line that an LM writes is compared")
+    return answer
 
 
 def _labels(place: Place, record: Record, field: str) -> tuple[str, ...]:

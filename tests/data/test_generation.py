@@ -79,6 +79,7 @@ def test_the_most_frequent_training_answer_is_the_baseline():
     [
         ({"text": "a", "label": []}, "test.jsonl:1: field 'label' holds no answer"),
         ({"text": "a", "label": " "}, "field 'label' is empty"),
+        ({"text": "a", "label": ["x", "y\nz"]}, r"field 'label\[1\]' has several lines"),
         ({"text": "a", "label": ["x", 3]}, r"field 'label\[1\]' must be text"),
     ],
 )
