@@ -237,7 +237,11 @@ def _describe(cls: type, detail: Any, origin: Origin) -> str:
 
 def _rule(message: str) -> str:
     rule = message.removeprefix("Input ").replace("should", "must", 1)
-    rule = rule.replace("valid tuple", "list").replace("valid integer", "whole number")
+    rule = (
+        rule.replace("valid tuple", "list")
+        .replace("valid dictionary", "table")
+        .replace("valid integer", "whole number")
+    )
     rule = rule.replace("be a valid boolean", "be true or false").replace("valid ", "")
     rule = re.sub(r"value must have at least (.*) after validation, not .*", r"must have at least \1", rule, flags=re.I)
     return rule[:1].lower() + rule[1:]

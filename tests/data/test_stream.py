@@ -102,6 +102,7 @@ def test_embedded_streams_have_five_synthetic_domains(name):
             ["reviews.toml:25: pretrain.tokens"],
         ),
         ("[recipes.small", "[recipes.default", ["the default recipe has this name already"]),
+        ("[recipes.small.pretrain]\ntokens = 10", "[recipes.small]\npretrain = 10", ["must be a table, found 10"]),
         ('"files", path = "general.txt"', '"synthetic"', ["source 'synthetic' needs [language]"]),
         ("[pretrain]", "[language]\n[pretrain]", ["either [language] or [[domains]], and not both"]),
         ("[pretrain]", "[finetune]\nseeds = [1, 1]\n[pretrain]", ["finetune.seeds: must not repeat a seed"]),
