@@ -7,7 +7,7 @@ RUNS := $(VENV)/.runs
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow test-all fuzz chaos mutations overhead audit lint types format coverage docs dist hooks test-browser \
-  test-cluster reference reference-real ablations bare oracles frozen precision schedules compute orders length share widths languages studies bases tune \
+  test-cluster reference reference-real ablations bare oracles parts precision schedules compute orders length share widths languages studies bases tune \
   figures bench bench-gpu scaling scaling-quick simulate launchers readme notebook clean
 
 help:  ## this list
@@ -90,8 +90,8 @@ bare: $(STAMP)  ## what a prompt of hyperprompt's own changes, with and without 
 oracles: $(STAMP)  ## prompts and maps that are chosen by the domain's name, beside those chosen by the text
 	$(BIN)/ctbench run $(STUDIES)/oracles.toml --results results
 
-frozen: $(STAMP)  ## naive with a part of the LM trained, and the methods that freeze or damp it, on the tuning language
-	$(BIN)/ctbench run $(STUDIES)/frozen.toml --results results/frozen
+parts: $(STAMP)  ## naive with only the words, only the layers, or all but the words trained
+	$(BIN)/ctbench run $(STUDIES)/parts.toml --results results
 
 precision: $(STAMP)  ## naive in bf16 and in fp32 on the embedded streams, paired by seeds
 	$(BIN)/ctbench run $(STUDIES)/precision.toml --results results/precision

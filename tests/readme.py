@@ -200,7 +200,7 @@ def generated(text: str) -> str:
         "kept": results_page.kept,
         "effects": results_page.effects,
         "oracles": results_page.oracles,
-        "frozen": results_page.frozen,
+        "parts": results_page.parts,
         "studies": results_page.studies,
         "commands": results_page.commands,
     }

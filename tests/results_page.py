@@ -29,6 +29,7 @@ ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results"
 STUDIES = RESULTS / "studies"
 CEILINGS = ("oracle_prompt", "oracle_map", "hyperprompt", "hypermap", "separate", "naive")
+FREEZING = ("part", "naive", "lora", "adapters", "prompts")
 DECLARED = ("hyperprompt", "lwf", "replay")
 REFERENCES = ("hypermap", "ewc", "naive", "separate", "joint")
 SHOWN = ("A_Acc", "O_Acc", "F_Acc")
@@ -136,22 +137,21 @@ def short(folder: Path = RESULTS) -> str:
 
 
 def figure(asked: str, folder: Path = RESULTS) -> str:
-    """Return a figure that a sentence asks for, from the first table of some results; a dash if it does not exist.
+    """Return a figure that a sentence asks for, from the first table of a stream; a dash if it does not exist.
 
     Args:
-        asked: "WHERE ROW NAME", with the name of a metric of scores, of one that LM losses alone have (learned, unseen,
-            final), of a figure or of a cost. WHERE is a stream, or a folder below `folder` such as frozen/domain/tiny; ROW
-            a method, or the label of a row without its spaces, such as part(trains=words). "WHERE ROW-OTHER METRIC" is the
-            paired difference with its interval, "WHERE ROW/OTHER COST" a ratio, and "WHERE row0", "WHERE row0 learned" or
-            "WHERE control" the mean over tasks. Scores are in percent, losses in nats.
+        asked: "STREAM ROW NAME", with the name of a metric of scores, of one that LM losses alone have (learned, unseen,
+            final), of a figure or of a cost. ROW is a method, or the label of a row without its spaces, such as
+            part(trains=words). "STREAM ROW-OTHER METRIC" is the paired difference with its interval, "STREAM ROW/OTHER COST"
+            a ratio, and "STREAM row0", "STREAM row0 learned" or "STREAM control" the mean over tasks. Scores are in
+            percent, losses in nats.
         folder: the results.
     """
     from ctbench.reporting import numbers
 
-    where, what, *name = asked.split()
-    place, streams = (folder / where, ()) if "/" in where else (folder, (where,))
+    stream, what, *name = asked.split()
     on, metrics = _metrics(name)
-    board = next(_main_boards(compared(place, streams=streams, on=on, metric=metrics, all=True)), None)
+    board = next(_main_boards(compared(folder, streams=(stream,), on=on, metric=metrics, all=True)), None)
     if board is None:
         return numbers.DASH
     results = board.group.results
@@ -330,12 +330,15 @@ def oracles(folder: Path = RESULTS) -> str:
     return "\n".join([_tables(comparison, *names, what="of the oracles", how="make oracles"), *told])
 
 
-def frozen(folder: Path = RESULTS) -> str:
-    """Return what naive learns with a part of the LM trained, and what methods learn that freeze or damp it."""
-    asked = {"score": ("A_Acc", "O_Acc", "F_Acc", "forgetting"), "loss": ("learned", "unseen", "final", "forgetting")}
-    found = [compared(folder / "frozen", on=on, metric=metrics, all=True) for on, metrics in asked.items()]
-    tables = [_tables(each, *EMBEDDED, what="", how="") for each in found if each]
-    return "\n".join(tables) or missing("of methods that freeze the LM", "make frozen")
+def parts(folder: Path = RESULTS) -> str:
+    """Return what naive learns with a part of the LM trained, beside the methods that freeze a part of it."""
+    tables = []
+    for on, metric in (("score", "A_Acc"), ("loss", "learned")):
+        found = compared(folder, streams=EMBEDDED, methods=FREEZING, on=on, metric=(metric,), all=True)
+        boards = [board for board in _main_boards(found) if any(row.entry.name == FREEZING[0] for row in board.rows)]
+        titles = tuple(board.group.title for board in boards)
+        tables += [_tables(found, *titles, what="", how="")] if titles else []
+    return "\n".join(tables) or missing("of parts of the LM", "make parts")
 
 
 def declared(folder: Path = RESULTS) -> str:
@@ -475,7 +478,7 @@ DOCS_PARTS = (
     kept,
     effects,
     oracles,
-    frozen,
+    parts,
     declared,
     ablations,
     precision,

@@ -16,10 +16,10 @@ from results_page import (
     commands,
     effects,
     figure,
-    frozen,
     kept,
     losses,
     oracles,
+    parts,
     seed_text,
     short,
     studies,
@@ -175,27 +175,27 @@ def test_a_figure_in_a_sentence_is_worked_out_by_hand(asked, shown, tmp_path):
 @pytest.mark.parametrize(
     ("asked", "shown"),
     [
-        ("frozen/domain/tiny row0", "50.0"),
-        ("frozen/domain/tiny row0 learned", "3.000"),
-        ("frozen/domain/tiny naive A_Acc", "70.0"),
-        ("frozen/domain/tiny part(trains=words) A_Acc", "80.0"),
-        ("frozen/domain/tiny part(trains=words) learned", "2.400"),  # losses are 4 minus twice the score
-        ("frozen/domain/tiny part(trains=words) anytime", "80.0"),  # scores have a metric of that name, too
-        ("frozen/domain/tiny part(trains=layers) A_Acc", "–"),
-        ("frozen/domain/tiny-256 naive A_Acc", "–"),
-        ("domain naive A_Acc", "–"),
+        ("domain row0", "50.0"),
+        ("domain row0 learned", "3.000"),
+        ("domain naive A_Acc", "70.0"),
+        ("domain part(trains=words) A_Acc", "80.0"),
+        ("domain part(trains=words) learned", "2.400"),  # losses are 4 minus twice the score
+        ("domain part(trains=words) anytime", "80.0"),  # scores have a metric of that name, too
+        ("domain part(trains=layers) A_Acc", "–"),
+        ("temporal part(trains=words) A_Acc", "–"),
     ],
 )
-def test_a_figure_may_be_of_a_folder_and_of_a_row_with_settings(asked, shown, tmp_path):
+def test_a_figure_may_be_of_a_loss_and_of_a_row_with_settings(asked, shown, tmp_path):
     for name, changed, score in (("naive", {}, 0.7), ("part", {"method.trains": "words"}, 0.8)):
-        record = fake_record("naive", num_tasks=2, changed={"language.seed": "7", **changed})
+        record = fake_record("naive", num_tasks=2, changed=changed)
         numbers = with_matrix(record, [[0.5, 0.5], [score, score], [score, score]])
         method = fake_method(name, changed, registered=name == "naive")
-        write_result(result_from(record | numbers | {"method": method}), tmp_path / "frozen")
+        write_result(result_from(record | numbers | {"method": method}), tmp_path)
     assert figure(asked, tmp_path) == shown
-    text = frozen(tmp_path)
+    text = parts(tmp_path)
     assert re.search(r"\| part \(trains=words\) † \| 1 \| 80\.0 ", text)
     assert "learned ↓" in text
+    assert text.count("| naive |") == 2
 
 
 def test_oracles_stand_beside_the_methods_that_they_are_ceilings_of(folder):

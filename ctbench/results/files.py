@@ -33,7 +33,7 @@ PROBE_BYTES = 4096
 TUNING = "tuning"
 """Sub-folder of the results with the trials of `ctbench tune`."""
 
-NO_RESULTS = (TUNING, "bench", "ablations", "frozen", "precision", "studies", "tracking")
+NO_RESULTS = (TUNING, "bench", "ablations", "precision", "studies", "tracking")
 """Sub-folders of the results that readers skip unless a caller names them."""
 
 

@@ -146,6 +146,11 @@ def test_part_with_everything_trained_is_naive_bit_for_bit(small):
     assert all(same_state(one[0], other[0]) for one, other in zip(ours, theirs, strict=True))
 
 
+def test_part_scores_the_domain_just_learned_alone(small):
+    plan, (one, other) = get_method(PART).plan(small.stream), (1, 2)
+    assert plan.cells == ((0, 0), (one, None), (None, other))
+
+
 def test_a_cell_of_part_trains_everything(small):
     method = get_method(PART)
     built = build(method, small.base, small.stream)

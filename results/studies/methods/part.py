@@ -7,13 +7,14 @@ trains, as it does by default after `adapters`, `lora` and `prompts`:
 
 "words" are the input embeddings and the output embedding (one matrix where they are tied), with its bias. "layers" are
 all weights inside the layers: everything that `lora` and `adapters` can move, at full rank. "rest" is all but the words.
+Only the domain just learned is scored, A_Acc.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ctbench import Method, hyper
+from ctbench import BASE, Method, Plan, hyper, sequential
 
 if TYPE_CHECKING:
     from ctbench import Backbone, Stream
@@ -24,6 +25,11 @@ class Part(Method):
 
     trains: str = hyper("words", choices=("words", "layers", "rest", "all"))
     """What learns in stages: the word embeddings, the layers between them, all but the word embeddings, or all (naive)."""
+
+    def plan(self, stream: Stream) -> Plan:
+        every, count = sequential(stream.names), len(stream.names)
+        learned = [tuple(row if task == row else None for task in range(1, count + 1)) for row in range(1, count + 1)]
+        return Plan(stages=every.stages, parents=every.parents, cells=((BASE,) * count, *learned))
 
     def build(self, backbone: Backbone, stream: Stream) -> Backbone:
         words = [backbone.model.get_input_embeddings(), backbone.model.get_output_embeddings()]
