@@ -49,11 +49,21 @@ def world(request):
         yield made
 
 
-@pytest.mark.parametrize("path", [*ORACLES, PART], ids=name_of)
-def test_the_plug_ins_keep_every_law(path, world):
+def broken_by(path, world):
     verdicts = judge(load_class(find_plugin("method", path)), world, name_of(path))
     assert [verdict.law for verdict in verdicts] == [RUNS, *LAWS]
-    assert [verdict.line for verdict in verdicts if not verdict.holds] == []
+    return {verdict.law: verdict.line for verdict in verdicts if not verdict.holds}
+
+
+@pytest.mark.parametrize("path", ORACLES, ids=name_of)
+def test_oracles_keep_every_law(path, world):
+    assert broken_by(path, world) == {}
+
+
+def test_part_keeps_every_law_but_scores_the_domain_just_learned_alone(world):
+    broken = broken_by(PART, world)
+    assert set(broken) == {"honesty"}
+    assert broken["honesty"].startswith("the cells of row 1 fine-tune different LMs")
 
 
 @pytest.mark.parametrize("path", ORACLES, ids=name_of)
