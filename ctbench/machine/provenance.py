@@ -38,7 +38,7 @@ def processor() -> str:
 
 def _git() -> str | None:
     """Return the commit of a source checkout, with a mark when it was edited; None for an installed package."""
-    folder = Path(__file__).parent.parent
+    folder = Path(__file__).parents[2]
     if not (folder / ".git").exists():
         return None
     try:
