@@ -30,8 +30,9 @@ from ctbench.method import Method
 from ctbench.stage import StageInputs
 from ctbench.training.checkpoint import StageCheckpoint
 from ctbench.training.finetune import finetune
+from ctbench.training.hooks import LoopHooks, Report, Tell
 from ctbench.training.log import TrainingRecord
-from ctbench.training.pretrain import LoopHooks, Report, StageLoop, Tell
+from ctbench.training.pretrain import StageLoop
 
 
 class Executor:

@@ -24,7 +24,7 @@ from ctbench.machine.device import device, isolated
 from ctbench.randomness import seed_from
 from ctbench.training.effects import added_names, lm_effects, mean_effects
 from ctbench.training.finetune import HeldOut, held_out_loss
-from ctbench.training.pretrain import LoopHooks
+from ctbench.training.hooks import LoopHooks
 from ctbench.training.retention import bytes_per_token
 
 if TYPE_CHECKING:

@@ -19,8 +19,9 @@ from ctbench.errors import BadPlugin
 from ctbench.machine.device import device, device_name
 from ctbench.method import Method
 from ctbench.stage import StageInputs
+from ctbench.training.hooks import LoopHooks
 from ctbench.training.log import TrainingRecord
-from ctbench.training.pretrain import LoopHooks, StageLoop
+from ctbench.training.pretrain import StageLoop
 from ctbench.training.schedules import START
 
 if TYPE_CHECKING:

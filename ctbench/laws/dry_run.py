@@ -36,8 +36,9 @@ from ctbench.plans import Plan
 from ctbench.plugins.find import load_class
 from ctbench.stage import StageInputs
 from ctbench.training.checkpoint import StageCheckpoint, capture
+from ctbench.training.hooks import LoopHooks
 from ctbench.training.optimizer import optimizer_state
-from ctbench.training.pretrain import LoopHooks, StageLoop
+from ctbench.training.pretrain import StageLoop
 from ctbench.training.schedules import START, trunk_steps
 
 State = dict[str, Tensor]

@@ -17,8 +17,9 @@ from ctbench.plugins.find import get_method, get_stream
 from ctbench.speed.shapes import MASK_FRACTION, make_backbone, make_recipe
 from ctbench.speed.work import Work, make_blocks, reading
 from ctbench.stage import StageInputs
+from ctbench.training.hooks import LoopHooks
 from ctbench.training.log import LOG_EVERY
-from ctbench.training.pretrain import LoopHooks, StageLoop
+from ctbench.training.pretrain import StageLoop
 
 if TYPE_CHECKING:
     from ctbench.data.tokens import Blocks

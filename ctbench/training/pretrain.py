@@ -5,9 +5,8 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -25,37 +24,12 @@ from ctbench.stage import Stage, StageInputs
 from ctbench.training.checkpoint import StageCheckpoint, adopt, capture, restore
 from ctbench.training.effects import gradient_notes, looks
 from ctbench.training.flops import FlopMeter, counted
+from ctbench.training.hooks import LoopHooks
 from ctbench.training.log import LOG_EVERY, LossLog, TrainingRecord
 from ctbench.training.optimizer import load_optimizer_state, make_optimizer, optimizer_state
 from ctbench.training.probes import Probes
 from ctbench.training.schedules import START, Place, learning_rate
 from ctbench.training.together import Together
-
-Report = Callable[[int, int, float], None]
-"""Called with (step, num_steps, loss) at every logged point."""
-Tell = Callable[[int, int], None]
-"""Called with (step, num_steps)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LoopHooks:
-    """What the loop calls, and when it stops.
-
-    Args:
-        report: called with (step, num_steps, loss) at logged points.
-        save: called with a checkpoint, at logged points and when an interrupt stops the loop; None saves none.
-        save_seconds: wall time between two checkpoints; 0 saves one at every logged point.
-        resuming: called with (step, num_steps) if the loop resumes from a checkpoint.
-        saved: called with (step, num_steps) after the checkpoint of an interrupted loop was saved.
-        max_loss: a stage whose loss, mean of a logged point, is above it fails; None has no limit.
-    """
-
-    report: Report | None = None
-    save: Callable[[StageCheckpoint], None] | None = None
-    save_seconds: float = 60.0
-    resuming: Tell | None = None
-    saved: Tell | None = None
-    max_loss: float | None = None
 
 
 class StageLoop:

@@ -29,8 +29,9 @@ from ctbench.method import Method  # noqa: E402
 from ctbench.plugins.find import get_method  # noqa: E402
 from ctbench.stage import StageInputs  # noqa: E402
 from ctbench.training import together  # noqa: E402
+from ctbench.training.hooks import LoopHooks  # noqa: E402
 from ctbench.training.optimizer import load_optimizer_state, optimizer_state  # noqa: E402
-from ctbench.training.pretrain import LoopHooks, StageLoop  # noqa: E402
+from ctbench.training.pretrain import StageLoop  # noqa: E402
 
 SHARDED = replace(UNEVEN, shard_weights=True)
 LONG = 16

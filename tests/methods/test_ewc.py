@@ -11,7 +11,7 @@ from ctbench.memory import flatten
 from ctbench.method import Method
 from ctbench.plugins.find import get_method
 from ctbench.training.checkpoint import StageCheckpoint
-from ctbench.training.pretrain import LoopHooks
+from ctbench.training.hooks import LoopHooks
 
 ewc = module_of("ewc")
 

@@ -12,7 +12,7 @@ from ctbench.backbone.loading import load_backbone
 from ctbench.errors import BadConfig
 from ctbench.plugins.find import get_method
 from ctbench.training.checkpoint import StageCheckpoint
-from ctbench.training.pretrain import LoopHooks
+from ctbench.training.hooks import LoopHooks
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from method_helpers import make_loop, same_state
 
 from ctbench.method import Method
 from ctbench.training.checkpoint import StageCheckpoint
-from ctbench.training.pretrain import LoopHooks
+from ctbench.training.hooks import LoopHooks
 
 
 class Reading(Method):

@@ -10,7 +10,7 @@ from method_helpers import make_base, make_blocks, make_loop, make_stream, same_
 
 from ctbench.method import Method, hyper
 from ctbench.training.checkpoint import StageCheckpoint
-from ctbench.training.pretrain import LoopHooks
+from ctbench.training.hooks import LoopHooks
 
 
 class Forgets(Method):
