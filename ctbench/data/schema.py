@@ -14,7 +14,8 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 
 from ctbench.data.dialect import Dialect
-from ctbench.data.settings import Count, Flag, Language, Recipe, Text, Texts
+from ctbench.data.knobs import Language
+from ctbench.data.settings import Count, Flag, Recipe, Text, Texts
 from ctbench.data.tasktables import FilesTask, Format, HubTask, SyntheticTask, check_revision
 from ctbench.errors import BadData, UnknownName
 

@@ -10,9 +10,9 @@ from typing import Any, Literal
 
 from ctbench.data.examples import Example, fields_of, make_example, text_of
 from ctbench.data.files import DataFile, Survey, survey_files
+from ctbench.data.knobs import Language
 from ctbench.data.records import Place, Record, read_documents, read_records
 from ctbench.data.schema import Domain, FilesText, HubText, Stream, SyntheticText
-from ctbench.data.settings import Language
 from ctbench.data.tasktables import FilesTask, HubTask, Split
 from ctbench.errors import BadData
 from ctbench.randomness import make_generator

@@ -27,8 +27,9 @@ from pathlib import Path
 from typing import Any
 
 from ctbench.data.config import read_toml, validate
+from ctbench.data.knobs import Language
 from ctbench.data.schema import Domain, FilesText, HubText, Kind, Stream, SyntheticText, Task, TextSource
-from ctbench.data.settings import FinetuneRecipe, Language, PretrainRecipe, Recipe
+from ctbench.data.settings import FinetuneRecipe, PretrainRecipe, Recipe
 from ctbench.data.streamfile import StreamFile, apply_settings, changed_keys, overlay
 from ctbench.data.tasktables import FilesTask, Format, HubTask, Metric, Split, SyntheticTask
 from ctbench.errors import BadConfig, UnknownName

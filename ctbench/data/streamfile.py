@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from pydantic import ConfigDict, Field
 
 from ctbench.data.config import TABLES, Key, Origin, Tree, resolve, show_setting, suggest
+from ctbench.data.knobs import Language
 from ctbench.data.override import STREAM, parse_setting, read_overrides
 from ctbench.data.schema import GENERAL, Domain, Kind, Name, SyntheticText, Task, TextSource
 from ctbench.data.settings import (
@@ -19,7 +20,6 @@ from ctbench.data.settings import (
     Count,
     FinetuneRecipe,
     Flag,
-    Language,
     Natural,
     PretrainRecipe,
     Text,

@@ -12,7 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 
 import ctbench
-from ctbench.data.settings import Language
+from ctbench.data.knobs import Language
 from ctbench.data.synthetic.language import domain_names, language_task, language_texts
 from ctbench.errors import BadConfig, unwritable
 from ctbench.machine.files import read_path, write_whole

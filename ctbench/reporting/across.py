@@ -11,7 +11,8 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from ctbench.data.settings import FinetuneRecipe, Language, PretrainRecipe
+from ctbench.data.knobs import Language
+from ctbench.data.settings import FinetuneRecipe, PretrainRecipe
 from ctbench.errors import BadConfig, MissingResult, UnknownName
 from ctbench.results.schema import Result
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ctbench.data.settings import Language
+from ctbench.data.knobs import Language
 from ctbench.data.stream import Stream
 from ctbench.data.tasktables import SyntheticTask
 from ctbench.errors import BadConfig

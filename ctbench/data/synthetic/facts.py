@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from ctbench.data.settings import Language
+from ctbench.data.knobs import Language
 from ctbench.data.synthetic.language import domain_names
 from ctbench.data.synthetic.lexicon import make_world, pick
 from ctbench.errors import UnknownName

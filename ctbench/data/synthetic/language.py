@@ -41,7 +41,7 @@ from typing import Literal
 
 import numpy as np
 
-from ctbench.data.settings import Language
+from ctbench.data.knobs import Language
 from ctbench.data.synthetic.lexicon import Ids, Kind, World, make_world, pick, shuffle_rows
 from ctbench.errors import UnknownName
 from ctbench.randomness import make_generator

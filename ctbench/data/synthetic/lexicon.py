@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
-from ctbench.data.settings import Language
+from ctbench.data.knobs import Language
 from ctbench.randomness import make_generator
 
 Kind = Literal["domain", "temporal"]

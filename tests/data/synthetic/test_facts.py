@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from small_streams import write_stream
 
-from ctbench.data.settings import Language
+from ctbench.data.knobs import Language
 from ctbench.data.sources import read_examples, task_fingerprint
 from ctbench.data.stream import load_stream
 from ctbench.data.synthetic.facts import language_facts

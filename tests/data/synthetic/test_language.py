@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from ctbench.data.settings import Language
+from ctbench.data.knobs import Language
 from ctbench.data.synthetic.language import bayes_accuracy, domain_names, label_names, language_task, language_texts
 from ctbench.data.synthetic.lexicon import make_world
 from ctbench.errors import UnknownName
