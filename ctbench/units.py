@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from ctbench.backbone import Backbone
 from ctbench.backbone.families import Family, Role, require_family
+from ctbench.backbone.replay import recomputes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,9 +109,10 @@ def sharing_first_reads(backbone: Backbone) -> Iterator[None]:
     """Let passes over one batch share the query, key and value projections of the first layer while the context lasts.
 
     A projection that is called again with the input of its first call returns the output of that call, through which the
-    gradients of all passes go. Where an LM has dropout before its first layer, or noise, inputs differ and nothing is shared.
+    gradients of all passes go. Where an LM has dropout before its first layer, or noise, inputs differ and nothing is shared;
+    nor is it where backward passes compute activations again.
     """
-    parts = backbone.parts("attention_in")
+    parts = [] if recomputes(backbone) else backbone.parts("attention_in")
     first = [module for _, module in parts[: len(parts) // backbone.num_layers]]
     try:
         for module in first:
@@ -128,7 +130,7 @@ def _sharing(forward: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         if kept and torch.equal(kept[0][0], x):
             return kept[0][1]
         output = forward(x)
-        if not kept and output.requires_grad:  # layers that are recomputed in the backward pass keep no graph
+        if not kept and output.requires_grad:  # one without a gradient has no graph to lend
             kept.append((x, output))
         return output
 

@@ -71,3 +71,9 @@ def checkpoint_layers(backbone: Backbone) -> None:
     """Keep the activations between layers only, and compute those inside a layer again when its gradient is due."""
     options = {"use_reentrant": False, "context_fn": partial(contexts, backbone)}
     backbone.model.activation_checkpointing_enable(activation_checkpointing_kwargs=options)
+
+
+def recomputes(backbone: Backbone) -> bool:
+    """Return whether parts of a pass are computed again in its backward pass, so passes cannot share what they computed."""
+    in_parts = backbone.sharing is not None and backbone.sharing.num_parts > 1
+    return in_parts or any(getattr(module, "gradient_checkpointing", False) for module in backbone.model.modules())
