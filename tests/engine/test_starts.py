@@ -141,6 +141,7 @@ def test_a_trial_counts_the_shared_stage_once(both, place, monkeypatch):
     assert _seconds([graph], Store(home() / "store")) == pytest.approx(wanted)
 
 
+@pytest.mark.slow
 def test_the_row_is_exported_and_verified(both, place, monkeypatch):
     _, (_, replay) = both
     monkeypatch.setenv("CTBENCH_HOME", str(place / "home-of-both"))

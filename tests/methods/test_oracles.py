@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from method_helpers import build, make_loop, naive, same_state, train, train_stream
+from method_helpers import build, make_loop, naive, same_state, slow, train, train_stream
 
 from ctbench.laws import LAWS, RUNS, judge
 from ctbench.laws.world import tiny_world
@@ -55,18 +55,19 @@ def broken_by(path, world):
     return {verdict.law: verdict.line for verdict in verdicts if not verdict.holds}
 
 
-@pytest.mark.parametrize("path", ORACLES, ids=name_of)
+@pytest.mark.parametrize("path", [ORACLES[0], *slow(ORACLES[1])], ids=name_of)
 def test_oracles_keep_every_law(path, world):
     assert broken_by(path, world) == {}
 
 
+@pytest.mark.slow
 def test_part_keeps_every_law_but_scores_the_domain_just_learned_alone(world):
     broken = broken_by(PART, world)
     assert set(broken) == {"honesty"}
     assert broken["honesty"].startswith("the cells of row 1 fine-tune different LMs")
 
 
-@pytest.mark.parametrize("path", ORACLES, ids=name_of)
+@pytest.mark.parametrize("path", [ORACLES[0], *slow(ORACLES[1])], ids=name_of)
 def test_an_oracle_that_hides_what_it_is_told_breaks_the_law_of_honesty(path, world):
     cls = load_class(find_plugin("method", path))
     kept = {"__annotations__", "__module__"}
