@@ -28,7 +28,6 @@ import torch
 from torch import Tensor, nn
 
 from ctbench import Method, copy_layer, hyper
-from ctbench.errors import BadConfig
 
 if TYPE_CHECKING:
     from ctbench import Backbone, Stream
@@ -41,7 +40,7 @@ class Expand(Method):
     needs_parts: ClassVar[bool] = True
 
     num_blocks: int = hyper(2, low=1, tune=(1, 2))
-    """Blocks that learn, at most as many as the LM has layers."""
+    """Blocks that learn; an LM of fewer layers gets one for each."""
     blocks: str = hyper("new", choices=("new", "existing"))
     """Whether new blocks learn, or, as a control, as many layers of the LM itself."""
     cell_trains: str = hyper("all", choices=("all", "blocks"))
@@ -101,16 +100,9 @@ class Block(nn.Module):
 
 
 def places(num_layers: int, num_blocks: int) -> list[int]:
-    """Return the numbers of the layers that new blocks are copies of and stand behind: the last one of each group.
-
-    Raises:
-        BadConfig: there are more blocks than layers.
-    """
-    if num_blocks > num_layers:
-        raise BadConfig(
-            f"method.num_blocks of expand is {num_blocks}, and the LM has {num_layers} layers; lower it to that at most"
-        )
-    return [(group + 1) * num_layers // num_blocks - 1 for group in range(num_blocks)]
+    """Return the numbers of the layers that new blocks are copies of and stand behind: the last one of each group."""
+    num_groups = min(num_blocks, num_layers)
+    return [(group + 1) * num_layers // num_groups - 1 for group in range(num_groups)]
 
 
 def _new_block(backbone: Backbone, number: int) -> Block:

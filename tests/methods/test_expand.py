@@ -10,7 +10,6 @@ from method_helpers import build, make_blocks, module_of, same_state, train, tra
 from ctbench.backbone import Backbone
 from ctbench.backbone.loading import load_backbone
 from ctbench.engine.tensors import load_changed, save_changed
-from ctbench.errors import BadConfig
 from ctbench.machine.manifest import write_manifest
 from ctbench.plugins.find import get_method
 
@@ -98,9 +97,10 @@ def test_new_blocks_stand_behind_each_group_of_layers():
     assert places(3, 3) == [0, 1, 2]
 
 
-def test_more_blocks_than_layers_are_refused(small):
-    with pytest.raises(BadConfig, match="num_blocks of expand is 3, and the LM has 2 layers"):
-        build(get_method("expand", num_blocks=3), small.base, small.stream)
+def test_an_lm_of_fewer_layers_gets_a_block_for_each(small):
+    most, more = (build(get_method("expand", num_blocks=count), small.base, small.stream) for count in (2, 3))
+    assert [name for name, _ in most.trainable()] == [name for name, _ in more.trainable()]
+    assert module_of("expand").places(1, 2) == [0]
 
 
 @pytest.mark.parametrize("family", ["roberta", "llama"])
