@@ -76,4 +76,4 @@ def checkpoint_layers(backbone: Backbone) -> None:
 def recomputes(backbone: Backbone) -> bool:
     """Return whether parts of a pass are computed again in its backward pass, so passes cannot share what they computed."""
     in_parts = backbone.sharing is not None and backbone.sharing.num_parts > 1
-    return in_parts or any(getattr(module, "gradient_checkpointing", False) for module in backbone.model.modules())
+    return in_parts or bool(backbone.model.is_activation_checkpointing)

@@ -62,10 +62,7 @@ def start_of(method: Method, name: str) -> tuple[Plugin, Method] | None:
     except UnknownName as error:
         raise BadPlugin(f"starts_as of method '{name}': {error}") from error
     start = configure(load_class(plugin), plugin.name, {})
-    one, other = type(method), type(start)
-    own = [
-        hook for hook, same in (("build", one.build is other.build), ("adapt", one.adapt is other.adapt)) if not same
-    ]
+    own = [hook for hook in ("build", "adapt") if getattr(type(method), hook) is not getattr(type(start), hook)]
     if own or start.configured_traits.reads_general_text != method.configured_traits.reads_general_text:
         why = f"{own[0]} is not the same in both" if own else "only one of them reads general text in its stages"
         raise BadPlugin(f"method '{name}' cannot start as '{wanted}': {why}; leave starts_as out")
