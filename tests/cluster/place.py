@@ -105,6 +105,18 @@ class Place:
         words += ["--results", home.with_suffix(".results"), "--checkpoint-seconds", "0"]
         return self.start(*words, *more, home=home, **environment)
 
+    def with_hidden_plug_ins(self) -> list[tuple[Command, Path, str]]:
+        """Start a run whose method the cluster does not see, and one whose stream; return each, its home and what it lacks."""
+        started = []
+        for kind in ("method", "stream"):
+            home = self.home(f"{type(self.cluster).__name__}-missing-{kind}")
+            hidden = Path(shutil.copy(getattr(self, kind), self.cluster.private))
+            words = {"method": self.method, "stream": self.stream, kind: hidden}
+            call = ("run", "-m", words["method"], "-s", words["stream"], *self.cluster.words)
+            command = self.start(*call, "--results", home.with_suffix(".results"), home=home)
+            started.append((command, home, f"no {kind} file '{hidden}'"))
+        return started
+
     def home(self, name: str) -> Path:
         """Return a new home that holds the base with the nodes of row 0, and nothing that a method has to do with."""
         home = self.folder / name

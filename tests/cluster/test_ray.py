@@ -94,18 +94,9 @@ def test_a_store_that_workers_do_not_see_is_refused(ray_place):
 
 def test_a_plug_in_that_workers_do_not_see_is_refused(ray_place):
     needs_hiding(ray_place)
-    commands = {}
-    for kind in ("method", "stream"):
-        home = ray_place.home(f"ray-missing-{kind}")
-        hidden = ray_place.cluster.private / getattr(ray_place, kind).name
-        shutil.copy(getattr(ray_place, kind), hidden)
-        words = {"method": ray_place.method, "stream": ray_place.stream, kind: hidden}
-        more = ("--launcher", "ray", "--results", home.with_suffix(".results"))
-        before = computed(home)
-        command = ray_place.start("run", "-m", words["method"], "-s", words["stream"], *more, home=home)
-        commands[kind] = command, hidden, home, before
-    for kind, (command, hidden, home, before) in commands.items():
-        refused(command, f"no {kind} file '{hidden}'", f"on {ray_place.cluster.host}")
+    before = computed(ray_place.home("ray-untouched"))
+    for command, home, lacking in ray_place.with_hidden_plug_ins():
+        refused(command, lacking, f"on {ray_place.cluster.host}")
         assert computed(home) == before
 
 

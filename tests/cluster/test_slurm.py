@@ -238,18 +238,6 @@ def test_a_full_file_system_or_quota_is_refused(place, left):
 
 def test_a_plug_in_that_jobs_do_not_see_is_refused(place):
     needs_hiding(place)
-    commands = {}
-    for kind in ("method", "stream"):
-        home = place.home(f"missing-{kind}")
-        hidden = place.cluster.private / getattr(place, kind).name
-        shutil.copy(getattr(place, kind), hidden)
-        words = {"method": place.method, "stream": place.stream, kind: hidden}
-        more = ("--launcher", "slurm", "--results", home.with_suffix(".results"))
-        commands[kind] = (
-            place.start("run", "-m", words["method"], "-s", words["stream"], *more, home=home),
-            home,
-            hidden,
-        )
-    for kind, (command, home, hidden) in commands.items():
-        refused(command, f"no {kind} file '{hidden}'", f"on {place.cluster.host}")
+    for command, home, lacking in place.with_hidden_plug_ins():
+        refused(command, lacking, f"on {place.cluster.host}")
         assert whats(home)["start"] == 0

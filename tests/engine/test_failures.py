@@ -8,6 +8,7 @@ import signal
 import numpy as np
 import pytest
 import torch
+from method_helpers import slow
 from small_streams import write_method, write_stream
 
 import ctbench
@@ -108,7 +109,7 @@ def test_other_seeds_go_on_and_fail_fast_stops_at_the_first(place, tmp_path):
     assert error.value.results == ()
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, *slow(1)])
 def test_a_failing_cell_is_null_with_its_reason_and_is_left_out_of_every_table(place, tmp_path, workers):
     body = """
 def adapt(self, backbone, stream, task, row):

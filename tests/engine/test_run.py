@@ -169,7 +169,7 @@ def test_failing_method_ends_the_run_with_its_reason_and_loses_nothing(place, tm
     assert set((home() / "store").rglob("record.json")) == before
 
 
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, *slow(1)])
 def test_method_that_breaks_its_interface_inside_a_stage_fails_the_run(place, tmp_path, workers):
     bad = write_method(tmp_path, "def loss(self, stage, batch):\n    return {'lm': 3}")
     with pytest.raises(RunFailed, match=r"stage 1.*'lm' is a int"):

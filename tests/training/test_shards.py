@@ -51,6 +51,7 @@ def found(tmp_path_factory):
     return train_with_ranks(tmp_path_factory.mktemp("ranks"), 2, [*NAMED, *COMBINED, *TRIALS], script=SCRIPT)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*NAMED, *COMBINED, "two passes"])
 def test_shards_train_as_one_process(found, world, name):
     wanted = alone(name, world)
@@ -60,12 +61,14 @@ def test_shards_train_as_one_process(found, world, name):
     assert any("gradient_ewc" in stage["notes"] for stage in wanted["stages"]) == name.startswith("ewc")
 
 
+@pytest.mark.slow
 def test_gradients_that_are_not_those_of_the_global_batch_are_caught(found, world):
     wanted = alone("naive", world)
     for name in ("rank means", "own gradients"):
         assert largest_difference(found[name], wanted, "losses") > 10 * CLOSE
 
 
+@pytest.mark.slow
 def test_two_ranks_hold_about_half_of_weights_gradients_and_moments(found):
     counts = found["count"]
     for what in ("weights", "gradients", "moments", "loaded moments"):
@@ -73,12 +76,14 @@ def test_two_ranks_hold_about_half_of_weights_gradients_and_moments(found):
     assert counts["pass"] == counts["outside of layers"] + counts["largest layer"] < counts["whole"]
 
 
+@pytest.mark.slow
 def test_a_checkpoint_inside_a_stage_resumes_bit_for_bit(found):
     once, resumed = found["resume"]["stages"]
     assert resumed["losses"] == once["losses"]
     assert all(torch.equal(resumed["weights"][name], value) for name, value in once["weights"].items())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["reads weights", "reads shards"])
 def test_a_loss_that_reads_shards_is_refused_with_the_way_to_read_them(found, name):
     assert "use stage.backbone.trainable(), which puts them together" in found[name]["refused"]
