@@ -1,7 +1,8 @@
 """Damage to any file of the store or of the corpora is found and healed with the same numbers, or refused.
 
-The table: every file of a base, a stage, a loss, a cell, a checkpoint and a corpus x everything in `harm.HARM`. Each row
-removes what was computed from the file, harms the file, and runs again.
+The table: every file of a base, a stage (another method's that it starts as, the memory after that one, and one of its own),
+a loss, a cell, a checkpoint and a corpus x everything in `harm.HARM`. Each row removes what was computed from the file, harms
+the file, and runs again.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ pytestmark = pytest.mark.slow
 TENSORS = "weights.safetensors"
 NODE_FILES = {
     "base": ("backbone.json", "config.json", TENSORS, "record.json", "tokenizer.json"),
+    "start": ("memory.json", "record.json", TENSORS),
+    "memory": ("memory.json", "memory.safetensors", "record.json", TENSORS),
     "stage": ("memory.json", "memory.safetensors", "record.json", TENSORS),
     "loss": ("record.json",),
     "cell": ("record.json",),
@@ -44,18 +47,25 @@ CORPUS_FILES = (
 )
 
 
+def kind_of(node):
+    """Return the kind of a node, and of a stage whether it is naive's, the memory after that one, or replay's own."""
+    if node.kind != "stage":
+        return node.kind
+    return "memory" if node.identity.is_ending else {"naive": "start"}.get(node.identity.method.name, "stage")
+
+
 class World:
     """A finished run of replay, whose stages have weights and memory, in a store of its own."""
 
     def __init__(self, folder, result):
         self.folder, self.result = folder, result
         self.nodes = spec_of(folder / "small.toml", "replay").nodes
-        self.keys = {kind: [node.key for node in self.nodes if node.kind == kind] for kind in NODE_FILES}
+        self.keys = {kind: [node.key for node in self.nodes if kind_of(node) == kind] for kind in NODE_FILES}
 
-    def cell_of(self, key):
-        """The first cell that is measured of a base or a stage."""
-        cells = [node for node in self.nodes if node.kind == "cell"]
-        return next(cell.key for cell in cells if cell.parents[0].key == key)
+    def reader_of(self, key):
+        """A node that is computed from this one: its first cell if it has any."""
+        readers = [node for node in self.nodes if key in {parent.key for parent in node.parents}]
+        return min(readers, key=lambda node: node.kind != "cell").key
 
     def copy(self, place, monkeypatch):
         shutil.copytree(self.folder / "home", place / "home")
@@ -104,8 +114,8 @@ def test_a_damaged_node_is_named_set_aside_and_computed_again_with_the_same_numb
 ):
     store = world.copy(tmp_path, monkeypatch)
     harmed = world.keys[kind][0]
-    if kind in ("base", "stage"):
-        shutil.rmtree(store.folder(world.cell_of(harmed)))
+    if kind not in ("loss", "cell"):
+        shutil.rmtree(store.folder(world.reader_of(harmed)))
     HARM[harm](store.folder(harmed) / name)
     assert name in (store.damage(harmed) or "")
     said = world.again(tmp_path)
@@ -119,7 +129,7 @@ def test_a_damaged_node_is_named_set_aside_and_computed_again_with_the_same_numb
 @pytest.mark.parametrize("name", NODE_FILES["base"])
 def test_a_damaged_base_is_found_although_the_stages_made_from_it_are_whole(world, tmp_path, monkeypatch, name):
     store = world.copy(tmp_path, monkeypatch)
-    shutil.rmtree(store.folder(world.cell_of(world.keys["stage"][-1])))
+    shutil.rmtree(store.folder(world.reader_of(world.keys["stage"][-1])))
     HARM["one bit flipped"](store.folder(world.keys["base"][0]) / name)
     assert len(world.again(tmp_path)) == 1
     assert store.damage(world.keys["base"][0]) is None
