@@ -3,7 +3,9 @@
 The context of some texts is the mean over their ordinary tokens of the base's word embeddings, whitened, each weighted
 by how rare the word is (a / (a + q), smooth inverse frequency: Arora, Liang, Ma, ICLR 2017). Whitening makes all
 directions of the embeddings count the same (Su et al. 2021, arXiv:2103.15316); without it the contexts of two domains
-have a cosine near 1. How frequent a word is, q, is the base's own guess, so that no text is read for it.
+have a cosine near 1. How frequent a word is, q, is the base's own guess, so that no text is read for it. The guess is
+good enough for weights and no more: contexts that are centred by the words it expects (total variation from general
+text: 0.4 to 0.5 on tiny) all point to where it errs, with a cosine of 0.98 between domains instead of 0.75.
 
 Legend: B batch, T tokens, V vocabulary, E width of a context.
 """
@@ -54,11 +56,9 @@ class Contexts(nn.Module):
         weights[sorted(backbone.special_ids)] = 0.0
         if kind == "random":
             vectors = torch.randn(len(vectors), min(vectors.shape[1], MAX_WIDTH))
-        vectors = vectors - _mean(vectors, weights > 0)
+        vectors = vectors - vectors[weights > 0].mean(0)
         if kind == "whitened":
             vectors = vectors @ whitening(vectors[weights > 0], max_width=MAX_WIDTH)
-        # What general text says, on the average, says nothing.
-        vectors = vectors - _mean(vectors, weights * frequencies[: len(vectors)])
         self.register_buffer("table", vectors * weights.unsqueeze(1), persistent=False)
         self.register_buffer("weights", weights, persistent=False)
         self.register_buffer("total", torch.zeros(vectors.shape[1]))
@@ -149,8 +149,3 @@ def whitening(vectors: Tensor, *, max_width: int) -> Tensor:
     largest = directions.gather(0, directions.abs().argmax(0, keepdim=True))
     whitened: Tensor = directions * largest.sign() * scale
     return whitened.to(vectors.dtype)
-
-
-def _mean(vectors: Tensor, weights: Tensor) -> Tensor:
-    weights = weights.float()
-    return weights @ vectors / weights.sum().clamp(min=1e-12)

@@ -25,7 +25,7 @@ the contexts, the disagreement on shares instead of hidden states, and the keepi
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from torch import Tensor
 
@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 
 class Hypermap(Method):
     """A hypernetwork chooses maps of the word embeddings by the text."""
+
+    version: ClassVar[int] = 2
 
     num_maps: int = hyper(16, low=0)
     """M, maps that are mixed; 1 leaves nothing to choose, 0 leaves the maps and all losses but the LM's out."""

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 class Hyperprompt(Method):
     """A hypernetwork makes the prompt from the text; random prompts guard what the LM knew."""
 
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
     paper: ClassVar[str] = "arXiv:2310.13024"
 
     prompt_length: int = hyper(8, low=0, high=256)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import copy
+import itertools
 
 import pytest
 import torch
 
 from ctbench.backbone.batch import Batch
-from ctbench.backbone.loading import load_backbone
+from ctbench.backbone.loading import load_backbone, load_saved
 from ctbench.contexts import Contexts, guess_frequencies, to_context, unit, whitening
+from ctbench.data.sources import read_texts
+from ctbench.engine.bases import require_shipped
+from ctbench.plugins.find import get_stream
 
 
 @pytest.fixture(scope="module", params=["bert", "llama"])
@@ -64,6 +68,24 @@ def test_special_tokens_and_padding_say_nothing(base):
     vectors, weights = contexts.read(Batch(input_ids=ids, attention_mask=mask))
     torch.testing.assert_close(vectors.sum(1)[0], contexts.table[10] + contexts.table[11])
     torch.testing.assert_close(weights.sum(1)[0, 0], contexts.weights[10] + contexts.weights[11])
+
+
+@pytest.mark.parametrize(("kind", "alike"), [("whitened", False), ("random", False), ("plain", True)])
+def test_contexts_tell_the_domains_of_a_stream_apart(kind, alike):
+    """Under contexts that all domains share, a hypernetwork has nothing to choose by, although a probe may tell them apart."""
+    stream = get_stream("domain")
+    backbone = load_saved(require_shipped(stream, "tiny"))
+    torch.manual_seed(0)
+    contexts = Contexts(backbone, kind=kind)
+    found = []
+    for domain in stream.domains:
+        texts = list(itertools.islice(read_texts(stream, domain.text, domain=domain.name), 200))
+        ids = backbone.tokenizer(" ".join(texts), add_special_tokens=False, return_tensors="pt")["input_ids"]
+        contexts.forget()
+        contexts.observe(Batch(input_ids=ids))
+        found.append(unit(contexts.running()))
+    cosines = torch.corrcoef(torch.stack(found))[~torch.eye(len(found), dtype=torch.bool)]
+    assert float(cosines.min()) > 0.95 if alike else float(cosines.max()) < 0.85
 
 
 def test_running_sum_is_that_of_all_batches_and_can_be_forgotten(base):
