@@ -123,12 +123,11 @@ def short(folder: Path = RESULTS) -> str:
     shown, every = ("anytime", *SHOWN), (*DECLARED, *REFERENCES)
     means: dict[str, list[str]] = {name: [] for name in every}
     for stream in EMBEDDED:
-        comparison = compared(folder, streams=(stream,), methods=every, metric=shown)
-        rows = comparison.record()["tables"][0]["rows"] if comparison else []  # the main table comes first
+        board = next(_main_boards(compared(folder, streams=(stream,), methods=every, metric=shown)), None)
+        rows = {row.entry.name: row for row in board.rows if _has_defaults(row.entry)} if board else {}
         for name in every:
-            mine = sorted((row for row in rows if row["method"] == name), key=lambda row: row["version"])
-            scores = [mine[-1]["scores"][metric]["mean"] if mine else None for metric in shown]
-            means[name] += ["–" if score is None else f"{100 * score:.1f}" for score in scores]
+            scores = [rows[name].scores[metric].mean if name in rows else math.nan for metric in shown]
+            means[name] += ["–" if math.isnan(score) else f"{100 * score:.1f}" for score in scores]
     columns = [f"{stream}: {metric}" for stream in EMBEDDED for metric in shown]
     return table(("method", *columns), [(f"`{name}`", *scores) for name, scores in means.items()])
 
@@ -164,10 +163,14 @@ def figure(asked: str, folder: Path = RESULTS) -> str:
     known: dict[str, Any] = {}
     for row in sorted(board.rows, key=lambda row: row.entry.first.method.version):
         known[re.sub("[ †]", "", row.entry.label)] = row
-        if not any(key.startswith("method.") for key in row.entry.first.changed):
+        if _has_defaults(row.entry):
             known[row.entry.name] = row
     mine = [known.get(each) for each in re.split("[-/]", what)]
     return numbers.DASH if None in mine else _figure_of(board, mine, name[0], is_ratio="/" in what)
+
+
+def _has_defaults(entry: Entry) -> bool:
+    return not any(key.startswith("method.") for key in entry.first.changed)
 
 
 def _metrics(name: Sequence[str]) -> tuple[str, tuple[str, ...]]:

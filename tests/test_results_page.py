@@ -80,6 +80,15 @@ def test_the_short_table_of_the_readme_has_dashes_for_methods_without_results(fo
     assert naive[4:] == ["–"] * 4, "the other stream has none"
 
 
+def test_the_short_table_shows_the_defaults_of_a_method_and_not_its_variants(tmp_path):
+    for changed, score in (({}, 0.7), ({"method.source": "general"}, 0.6)):
+        record = fake_record("replay", num_tasks=2, changed=changed)
+        numbers = with_matrix(record, [[0.5, 0.5], [score, score], [score, score]])
+        method = fake_method("replay", changed, registered=True)
+        write_result(result_from(record | numbers | {"method": method}), tmp_path)
+    assert row(short(tmp_path), "`replay`")[2] == "70.0"
+
+
 def test_what_is_kept_is_worked_out_by_hand(folder):
     text = kept(folder)
     # general: 0.2 and 0.3 nats; FLOPs 5e12 of naive's 2e12; the joint run has seed 0 alone
