@@ -57,6 +57,7 @@ def load_backbone(
         require_fit(tokenizer, num_rows(config), name)
         model, notes = _load_model(folder, config, chosen, name)
     require_fit(tokenizer, len(model.get_input_embeddings().weight), name)
+    _require_finite(model, name)
     about: dict[str, Any] = {
         "tokenizer": tokenizer,
         "objective": chosen,
@@ -74,6 +75,18 @@ def load_backbone(
             f"model '{name}' of the family '{config.model_type}' cannot be used: a first pass over a few tokens fails "
             f"({reason}); choose a model of another family"
         ) from error
+
+
+def _require_finite(model: Any, name: str) -> None:
+    broken = [
+        key for key, value in model.state_dict().items() if value.is_floating_point() and not value.isfinite().all()
+    ]
+    if broken:
+        more = f" and {len(broken) - 1} more" if broken[1:] else ""
+        raise BadData(
+            f"model '{name}' holds weights that are NaN or infinite ({broken[0]}{more}): it was saved after its training "
+            "diverged, or in a precision that its values exceed; choose another checkpoint"
+        )
 
 
 def _tried(backbone: Backbone) -> Backbone:

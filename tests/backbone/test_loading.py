@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import json
+import math
 import shutil
 import subprocess
 import sys
@@ -80,6 +81,20 @@ def test_missing_body_is_refused(checkpoint, tmp_path):
     )
     with pytest.raises(BadData, match="lacks weights"):
         load_backbone(str(tmp_path / "half"))
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_weights_that_are_no_numbers_are_refused(checkpoint, tmp_path, value):
+    from safetensors.torch import load_file, save_file
+
+    folder = shutil.copytree(checkpoint("bert"), tmp_path / "diverged")
+    weights = load_file(folder / "model.safetensors")
+    spoilt = [name for name in weights if "layer.1.output.dense" in name]
+    for name in spoilt:
+        weights[name].view(-1)[-1] = value
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(BadData, match=r"NaN or infinite \(.*layer\.1\.output\.dense\.\w+ and 1 more\)"):
+        load_backbone(str(folder))
 
 
 def test_weights_load_in_float32_whatever_they_were_saved_in(checkpoint, tmp_path):
