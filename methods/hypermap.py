@@ -51,9 +51,9 @@ class Hypermap(Method):
     """Width of the hypernetwork's hidden layer."""
     sharpness: float = hyper(6.0, low=0.0)
     """Factor of the softmax's logits; at 1 the shares stay near uniform."""
-    agree_weight: float = hyper(2.0, low=0.0, tune=(1.0, 2.0, 3.0))
+    agree_weight: float = hyper(3.0, low=0.0, tune=(1.0, 2.0, 3.0))
     """Weight of the agreement with the teacher; 0 is the ablation without it, at half the forward tokens."""
-    disagree_weight: float = hyper(1.0, low=0.0, tune=(0.3, 1.0))
+    disagree_weight: float = hyper(0.3, low=0.0, tune=(0.3, 1.0))
     """Weight of the overlap of shares; 0 is the ablation without it."""
     keep_weight: float = hyper(1.0, low=0.0)
     """Weight of keeping the shares that past contexts had; 0 lets the hypernetwork forget."""
