@@ -72,7 +72,7 @@ test-browser: $(STAMP)  ## the report page in a headless Chromium, which must be
 
 test-cluster: $(STAMP)  ## grids on a SLURM (which takes root and apt) and a Ray cluster that are started here; skipped elsewhere
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[ray]'
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m cluster tests/cluster -rs
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m cluster tests/cluster -rs
 
 # The committed results: studies under results/studies say what is run; what is computed is never computed again.
 STUDIES := results/studies
