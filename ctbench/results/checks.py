@@ -16,7 +16,7 @@ import numpy as np
 from ctbench.errors import listing
 from ctbench.results.cells import cell_means
 from ctbench.results.consistency import MOST_NAMED, TOLERANCE
-from ctbench.results.inert import inert_components
+from ctbench.results.inert import DOMAINS, guessed, inert_components
 from ctbench.results.metrics import Array
 from ctbench.results.rates import unusual_rates
 from ctbench.results.schema import Result, StageRecord
@@ -129,6 +129,16 @@ def _inert_components(result: Result) -> Iterator[str]:
             yield f"{_stage_name(stage)}: {message}"
 
 
+def _blind_conditions(result: Result) -> Iterator[str]:
+    num_domains = len(result.stream.domains)
+    for stage in result.stages[-1:]:
+        named = stage.notes.get(DOMAINS)
+        if isinstance(named, float) and named < guessed(num_domains):
+            guess = f"guessing: {_percent(1.0 / num_domains)} %"
+            tells = f"what is generated for a text tells its domain in {_percent(named)} % of tries"
+            yield f"{_stage_name(stage)}: {tells} ({guess})"
+
+
 def _below_majority(result: Result) -> Iterator[str]:
     weak = []
     accuracies = _accuracies(result)
@@ -235,6 +245,11 @@ CHECKS = (
     Check(code="diverged", meaning="the training loss rose by a fifth or more within a stage", look=_diverged),
     Check(
         code="inert-component", meaning="a loss term or an added module did nothing in a stage", look=_inert_components
+    ),
+    Check(
+        code="blind-condition",
+        meaning="after the last stage, what a method generates from the text hardly tells its domain",
+        look=_blind_conditions,
     ),
     Check(code="unusual-lr", meaning="a learning rate is far from what is usual for the LM", look=_unusual_rates),
     Check(code="odd-seed", meaning="one fine-tuning seed is far from the others", look=_odd_seeds),

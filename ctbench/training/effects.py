@@ -22,7 +22,7 @@ from ctbench.backbone.wordmap import Condition, WordMap
 from ctbench.hypernetwork import Mixer
 from ctbench.masking import Masker
 from ctbench.randomness import make_generator
-from ctbench.results.inert import CHANGE, GRADIENT
+from ctbench.results.inert import CHANGE, DOMAINS, GRADIENT, PROBED
 
 if TYPE_CHECKING:
     from ctbench.data.tokens import Blocks
@@ -33,7 +33,7 @@ MAX_TOKENS = 8_192
 """Tokens of a domain's held-out text that effects are measured on."""
 MAX_LOGITS = 1 << 26
 """Logits that are held at a time, of each of three passes."""
-NUM_GROUPS, GROUP = 32, 16
+NUM_GROUPS, GROUP = 2 * PROBED, 16
 """Groups of texts, and texts in each, whose domain the linear probe names, half of them to learn from."""
 RIDGE = 1e-3
 
@@ -111,7 +111,7 @@ def lm_effects(
     with torch.no_grad():
         effects = _effects(backbone, held_out(name), masker, make_generator(0, [name], "effects"), added)
         if isinstance(_prompter(backbone), Mixer) and len(domains) > 1:
-            effects["prompt_domains"] = _domains_named(backbone, {each: held_out(each) for each in domains}, masker)
+            effects[DOMAINS] = _domains_named(backbone, {each: held_out(each) for each in domains}, masker)
     return effects
 
 

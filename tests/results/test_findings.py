@@ -121,6 +121,16 @@ def test_a_loss_term_and_a_module_that_did_nothing_are_flagged() -> None:
     assert message(record, "inert-component").startswith("stage 2 (kitchen): without the added module maps all outputs")
 
 
+def test_a_condition_that_does_not_tell_domains_apart_is_flagged() -> None:
+    record = fake_record()
+    first, last = record["stages"][0], record["stages"][-1]
+    first["notes"], last["notes"] = {"prompt_domains": 0.1}, {"prompt_domains": 0.9}
+    assert "blind-condition" not in codes(record)
+    last["notes"]["prompt_domains"] = 0.25
+    guess = 100 / len(record["stream"]["domains"])
+    assert message(record, "blind-condition").endswith(f"tells its domain in 25.0 % of tries (guessing: {guess:.1f} %)")
+
+
 def test_words_unknown_to_the_tokenizer_are_flagged() -> None:
     record = fake_record()
     assert "unknown-words" not in codes(record)
