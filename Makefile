@@ -81,10 +81,10 @@ EMBEDDED := domain temporal
 reference: $(STAMP)  ## every method on both embedded streams, the closest rivals first; the declared comparison with eight seeds
 	for study in reference others declared; do $(BIN)/ctbench run $(STUDIES)/$$study.toml --results results || exit 1; done
 
-ablations: $(STAMP)  ## hyperprompt without each of its parts, apart: ctbench compare --results results/ablations
+ablations: $(STAMP)  ## hypermap and hyperprompt without each of their parts, apart: ctbench compare --results results/ablations
 	$(BIN)/ctbench run $(STUDIES)/ablations.toml --results results/ablations
 
-bare: $(STAMP)  ## what a prompt of hyperprompt's own changes, with and without the agreement under none
+bare: $(STAMP)  ## what a prompt of hyperprompt's own changes, with and without the agreement under none, and with larger prompts
 	$(BIN)/ctbench run $(STUDIES)/bare.toml --results results/bare
 
 oracles: $(STAMP)  ## prompts and maps that are chosen by the domain's name, beside those chosen by the text

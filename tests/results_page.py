@@ -355,9 +355,9 @@ def declared(folder: Path = RESULTS) -> str:
 
 
 def ablations(folder: Path = RESULTS) -> str:
-    """Return the leaderboards of hyperprompt without its parts."""
+    """Return the leaderboard of the conditional methods without their parts."""
     found = compared(folder / "ablations", metric=("anytime", *SHOWN, "FWT_all"))
-    return _tables(found, *EMBEDDED, what="of ablations", how="make ablations")
+    return _tables(found, EMBEDDED[0], what="of ablations", how="make ablations")
 
 
 def precision(folder: Path = RESULTS) -> str:
