@@ -137,8 +137,8 @@ bases: $(STAMP)  ## the shipped bases of the embedded streams, anew (on another 
 	$(BIN)/python tests/bases.py
 
 FIGURES := docs/figures
-SHOWN := --method naive --method replay --method hyperprompt
-CURVES := $(SHOWN) --method lwf
+SHOWN := --method naive --method hyperprompt --method hypermap
+CURVES := $(SHOWN) --method lwf --method replay
 
 figures: $(STAMP)  ## the pictures of README and docs, from the committed results
 	$(BIN)/ctbench plot --results results --stream domain --kind matrix $(SHOWN) -o $(FIGURES)/domain-matrix.png
