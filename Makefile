@@ -7,7 +7,7 @@ RUNS := $(VENV)/.runs
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow test-all fuzz chaos mutations overhead audit lint types format coverage docs dist hooks test-browser \
-  test-cluster reference reference-real ablations bare oracles parts precision schedules compute orders length share widths languages studies bases tune \
+  test-cluster reference reference-real ablations bare oracles parts precision schedules compute doubled orders length share widths languages studies bases tune \
   figures bench bench-gpu scaling scaling-quick simulate launchers readme notebook clean
 
 help:  ## this list
@@ -103,6 +103,9 @@ schedules: $(STAMP)  ## naive, replay and hypermap under four learning-rate sche
 compute: $(STAMP)  ## seven methods with equal tokens and with equal FLOPs
 	$(BIN)/ctbench run $(STUDIES)/compute.toml --results results/compute
 
+doubled: $(STAMP)  ## naive, lwf and replay with twice the text of hypermap
+	$(BIN)/ctbench run $(STUDIES)/doubled.toml --results results/doubled
+
 orders: $(STAMP)  ## five methods on four orders of the domains
 	$(BIN)/ctbench run $(STUDIES)/orders.toml --results results/orders
 
@@ -118,7 +121,7 @@ widths: $(STAMP)  ## four methods with layers of 64, 128 and 256
 languages: $(STAMP)  ## eight methods on three other languages, each with a base of its own
 	$(BIN)/ctbench run $(STUDIES)/languages.toml --results results/languages
 
-studies: schedules compute orders length share widths languages  ## the seven above, resumable; `ctbench plan` tells how long each takes
+studies: schedules compute doubled orders length share widths languages  ## the eight above, resumable; `ctbench plan` tells how long each takes
 
 ENCODER := $(VENV)/models/all-MiniLM-L6-v2
 reference-real: $(STAMP)  ## results on real text with a real encoder of 22M parameters; resumable, wants CTBENCH_DATA

@@ -38,7 +38,7 @@ KEPT = ("general", "general_bits", "gap_to_joint", "recovered")
 EFFECTS = ("prompt_effect", "prompt_contrast", "prompt_domains")
 EMBEDDED = ("domain", "temporal")
 REAL = ("dapset-mini", "arxiv-years")
-QUESTIONS = ("schedules", "compute", "orders", "length", "share", "widths", "languages")
+QUESTIONS = ("schedules", "compute", "doubled", "orders", "length", "share", "widths", "languages")
 KINDS = ("bf16", "fp32")
 
 
@@ -48,11 +48,15 @@ KINDS = ("bf16", "fp32")
 def compared(
     folder: Path, *, streams: Sequence[str] = (), methods: Sequence[str] = (), **options: Any
 ) -> Comparison | None:
-    """Compare those of some streams and methods that a folder has results of; None if it has none."""
+    """Compare those of some methods in a folder, or in its folders of some streams; None if there are none.
+
+    Studies have folders of their own beside those of the streams.
+    """
     import ctbench
     from ctbench.results.files import read_results
 
-    found = [run for run in read_results(folder).results if not streams or run.stream.name in streams]
+    folders = [folder / stream for stream in streams] or [folder]
+    found = [run for each in folders if each.is_dir() for run in read_results(each).results]
     found = [run for run in found if not methods or run.method.name in methods]
     return ctbench.compare(found, **options) if found else None
 

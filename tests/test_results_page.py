@@ -151,7 +151,7 @@ def test_a_study_with_results_shows_the_table_of_its_command(tmp_path):
     text = studies(tmp_path)
     assert "`make orders`, then `ctbench compare --results results/orders --across order --levels`" in text
     assert "| naive | 6 | 0, 1 |" in text
-    assert "yet of `make schedules`, `make compute`, `make length`" in text
+    assert "yet of `make schedules`, `make compute`, `make doubled`, `make length`" in text
     assert "`make orders`, `make" not in text
 
 

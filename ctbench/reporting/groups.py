@@ -239,13 +239,15 @@ def _groups(results: Sequence[Result]) -> Iterator[Group]:
     for result in results:
         groups.setdefault(_group_key(result), []).append(result)
     mains: dict[str, Result] = {}
-    by_age = sorted(groups.values(), key=_youngest, reverse=True)
+    by_age = sorted(groups.values(), key=lambda members: max(run.provenance.date for run in members), reverse=True)
     for members in sorted(by_age, key=_main_first):
         first = members[0]
         main = mains.setdefault(first.stream.name, first)
         why = () if main is first and not protocol_reasons(first) else differences_of(main, first)
         entries, notes = _entries(members)
-        yield Group(results=tuple(members), why=why, entries=tuple(entries), notes=tuple(notes))
+        shown = {id(run) for entry in entries for run in entry.results.values()}  # the others are copies, or older
+        every = tuple(result for result in members if id(result) in shown)
+        yield Group(results=every, why=why, entries=tuple(entries), notes=tuple(notes))
 
 
 def _group_key(result: Result) -> tuple[object, ...]:
@@ -270,10 +272,6 @@ def _main_first(members: list[Result]) -> tuple[object, ...]:
     runs = {(_entry_key(result), result.order, result.seed) for result in members}
     is_equal_compute = bool((first.recipe.pretrain or {}).get("equal_compute"))
     return first.stream.name, bool(protocol_reasons(first)), is_equal_compute, -first.stream.version, -len(runs)
-
-
-def _youngest(members: list[Result]) -> str:
-    return max(result.provenance.date for result in members)
 
 
 def _entries(members: Iterable[Result]) -> tuple[list[Entry], list[str]]:

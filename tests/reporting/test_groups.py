@@ -90,6 +90,13 @@ def test_each_setting_of_a_method_has_its_own_row() -> None:
     assert [len(row.entry.results) for row in board.rows] == [2, 2]
 
 
+def test_copies_of_a_result_count_once() -> None:
+    results = [fake_result("naive", seed=seed) for seed in range(2)]
+    copies = [fake_result("naive", seed=seed) for seed in range(2)]
+    (table,) = compare([*results, *copies]).tables()
+    assert [note for note in table.notes if note.startswith("control (") and note.endswith("(n = 2)")]
+
+
 def test_versions_of_a_method_do_not_share_a_row() -> None:
     results = [fake_result("replay"), other("method", version=2)]
     (board,) = compare(results).boards
