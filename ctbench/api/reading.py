@@ -137,7 +137,7 @@ def plot(
         BadConfig: a file that cannot be written.
 
     Examples:
-        >>> plot("results", kind="anytime", stream="domain", method="naive,replay").get_label()
+        >>> plot("results/domain", kind="anytime", method="naive,replay").get_label()
         'domain-anytime'
     """
     from ctbench.reporting.plots.figure import make_figure

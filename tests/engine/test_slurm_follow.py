@@ -56,7 +56,13 @@ def cluster(tmp_path, monkeypatch):
     names = {"folder": tmp_path, "launch": launch.path, "key": node.key}
     programs = tmp_path / "programs"
     programs.mkdir()
-    for name, text in {"squeue": QUEUE, "sbatch": SBATCH, "scontrol": "exit 1", "scancel": "exit 0"}.items():
+    for name, text in {
+        "squeue": QUEUE,
+        "sbatch": SBATCH,
+        "srun": "exit 1",
+        "scontrol": "exit 1",
+        "scancel": "exit 0",
+    }.items():
         path = programs / name
         path.write_text("#!/bin/sh\n" + text.format(**names))
         path.chmod(0o755)
