@@ -48,7 +48,9 @@ def load_backbone(
 
     folder = find_checkpoint(name, revision=revision, online=online)
     if (folder / "backbone.json").is_file():
-        return load_saved(folder)
+        saved = load_saved(folder)
+        _require_finite(saved.model, name)
+        return saved
     digest = backbone_digest(str(folder))
     with quiet():
         config = read_config(folder, name)

@@ -19,7 +19,7 @@ from checkpoints import FAMILY_NAMES, NUM_WORDS, make_batch, make_tokenizer
 
 from ctbench.backbone import Batch
 from ctbench.backbone.checkpoint import _has_spare_rows, backbone_digest, find_checkpoint
-from ctbench.backbone.loading import load_backbone
+from ctbench.backbone.loading import load_backbone, save_backbone
 from ctbench.errors import BadConfig, BadData
 from ctbench.masking import Masker
 
@@ -95,6 +95,16 @@ def test_weights_that_are_no_numbers_are_refused(checkpoint, tmp_path, value):
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(BadData, match=r"NaN or infinite \(.*layer\.1\.output\.dense\.\w+ and 1 more\)"):
         load_backbone(str(folder))
+
+
+def test_a_saved_backbone_with_weights_that_are_no_numbers_is_refused(checkpoint, tmp_path):
+    backbone = load_backbone(str(checkpoint("bert")))
+    save_backbone(backbone, tmp_path)
+    assert load_backbone(str(tmp_path)).name == backbone.name
+    next(backbone.model.parameters()).data.view(-1)[0] = math.nan
+    save_backbone(backbone, tmp_path)
+    with pytest.raises(BadData, match="NaN or infinite"):
+        load_backbone(str(tmp_path))
 
 
 def test_weights_load_in_float32_whatever_they_were_saved_in(checkpoint, tmp_path):
