@@ -5,6 +5,10 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 RUNS := $(VENV)/.runs
 
+# Python keeps the bytecode of what is installed, whatever the environment says: compiling torch and transformers anew takes
+# each of hundreds of processes five seconds.
+export PYTHONDONTWRITEBYTECODE :=
+
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow test-all fuzz chaos mutations overhead audit lint types format coverage docs dist hooks test-browser \
   test-cluster reference reference-real ablations bare oracles parts precision schedules compute doubled orders length share widths languages studies bases tune \
