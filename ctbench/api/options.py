@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from ctbench.api.texts import argument_texts
+from ctbench.data.override import pairs
 from ctbench.engine.job import Job
 from ctbench.engine.study import Study
-from ctbench.errors import did_you_mean
+from ctbench.errors import CTBenchError, did_you_mean
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -35,13 +38,27 @@ def takes_study(make: Callable[P, Study]) -> Callable[[Callable[..., R]], Callab
         def call(*args: P.args, **options: P.kwargs) -> R:
             _refuse_unknown(function.__name__, options, inspect.signature(call).parameters)
             mine = {each.name: options.pop(each.name) for each in own if each.name in options}
-            return function(make(*args, **options), **mine)
+            try:
+                return function(make(*args, **options), **mine)
+            except CTBenchError as error:
+                _name_lines(error, args, options)
+                raise
 
         taken = inspect.signature(Study).parameters.values()
         _describe(call, function, [*taken, *own], doc=Study.__doc__)
         return call
 
     return decorate
+
+
+def _name_lines(error: CTBenchError, args: Sequence[Any], options: Mapping[str, Any]) -> None:
+    """Let an error about a setting of a study's file name its line."""
+    from ctbench.engine.studyfile import name_lines
+
+    study = args[0] if args else options.get("study")
+    if isinstance(study, str | Path):
+        with contextlib.suppress(CTBenchError):  # the options are what is wrong
+            name_lines(error, study, but=[key for key, _ in pairs(options.get("set", ()))])
 
 
 def adds_job_options(*, without: Iterable[str]) -> Callable[[Callable[..., R]], Callable[..., R]]:

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
-from ctbench.data.config import read_toml, validate
+from ctbench.data.config import Key, read_toml, validate
 from ctbench.data.schema import Name
 from ctbench.data.settings import Flag, Text, Texts
 from ctbench.engine.job import PRECISIONS, read_numbers
 from ctbench.engine.node import digest
 from ctbench.engine.sweep import read_choice
-from ctbench.errors import BadConfig, did_you_mean
+from ctbench.errors import BadConfig, CTBenchError, Refused, did_you_mean
 from ctbench.machine.files import read_path
 from ctbench.plugins.find import files_near, find_plugins
 
@@ -145,6 +146,45 @@ def read_study(given: str | Path) -> ReadStudy:
         tables.append(validate(StudyFile, merged, dataclasses.replace(origin, prefix=("runs", number))))
     found = [_placed(table, path.parent) for table in tables or [whole]]
     return ReadStudy(name=whole.name or path.stem, digest=digest(_plain(tree)), tables=tuple(found))
+
+
+def name_lines(error: CTBenchError, given: str | Path, *, but: Container[str] = ()) -> None:
+    """Let an error about `--set KEY` name the file and line of a study that sets the key.
+
+    Args:
+        error: is changed in place, because those who catch it want its class.
+        given: the study's file.
+        but: keys that options of the call set, whatever the file says.
+    """
+    path = read_path(given)
+    try:
+        tree, origin = read_toml(path, shown=path.name)
+    except BadConfig:  # the error is about that
+        return
+    for place, settings in _tables_of_settings(tree):
+        for key in _flat(settings):
+            own: Key = (*place, key) if key in settings else (*place, *key.split(".", 1))
+            if key not in but:
+                _reword(error, key, named=f"{origin.place(own)}: set.{key}")
+
+
+def _tables_of_settings(tree: Mapping[str, Any]) -> list[tuple[Key, dict[str, Any]]]:
+    runs = tree.get("runs")
+    found: list[tuple[Key, Any]] = [((), tree)]
+    found += [(("runs", number), table) for number, table in enumerate(runs if isinstance(runs, list) else ())]
+    tables = [((*place, "set"), table.get("set")) for place, table in found if isinstance(table, dict)]
+    return [(place, settings) for place, settings in tables if isinstance(settings, dict)]
+
+
+def _reword(error: CTBenchError, key: str, *, named: str) -> None:
+    said = re.compile(rf"--set {re.escape(key)}(?:=.*?: {re.escape(key)})?(?=[:= ])")
+
+    def change(text: str) -> str:
+        return said.sub(lambda _: named, text, count=1)
+
+    error.args = tuple(change(text) if isinstance(text, str) else text for text in error.args)
+    if isinstance(error, Refused):
+        error.reasons = tuple(map(change, error.reasons))
 
 
 def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:

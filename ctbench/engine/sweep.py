@@ -134,10 +134,10 @@ def read_settings(given: Mapping[str, Any] | Iterable[str], choices: Sequence[Ch
         value = read_setting(key, raw)
         table, _, name = key.partition(".")
         if table in (*TABLES, STREAM) and name:
-            protocol[key] = tuple(map(write_setting, _values(key, value, is_list=takes_list(key))))
+            protocol[key] = tuple(map(write_setting, _values(f"--set {key}", value, is_list=takes_list(key))))
             continue
         for number in _receivers(key, choices):
-            (for_many if table == METHOD else for_one)[number][name] = _values(key, value)
+            (for_many if table == METHOD else for_one)[number][name] = _values(f"--set {key}", value)
     methods = [{**many, **_own(choice), **one} for many, choice, one in zip(for_many, choices, for_one, strict=True)]
     return Settings(protocol=protocol, methods=tuple(methods))
 

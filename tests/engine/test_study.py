@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from reference_pages import typer_command
 
+import ctbench
 from ctbench.engine.graph import read_runs
 from ctbench.engine.job import MAX_RUNS, Job
 from ctbench.engine.study import Study
@@ -204,6 +205,40 @@ def test_a_wrong_study_is_refused_in_one_line_with_file_and_line(text, message, 
     with pytest.raises(CTBenchError, match=message) as caught:
         Study(write(tmp_path, text))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "[set]\n'pretrain.tokns' = 1",
+            "study.toml:4: set.pretrain.tokns: no key 'tokns' of pretrain can be set; did you",
+        ),
+        ("[set.pretrain]\nlr = 1e-3\nepochs = 3", "study.toml:5: set.pretrain.epochs: no key 'epochs'"),
+        ("[set]\npretrain.lr = 'fast'", 'study.toml:4: set.pretrain.lr: must be a number, found "fast"'),
+        ("[set]\npretrain.tokens = []", "study.toml:4: set.pretrain.tokens is an empty list"),
+        ("[set]\nmethod.shar = 1", "study.toml:4: set.method.shar: none of the methods naive, replay has"),
+        (
+            "[[runs]]\nseeds = 1\n[[runs]]\n[runs.set]\npretrain.lr = -1",
+            "study.toml:7: set.pretrain.lr: must be greater",
+        ),
+    ],
+)
+def test_a_wrong_setting_of_a_file_is_refused_by_its_line_and_one_of_the_call_by_its_option(text, message, tmp_path):
+    path = write(tmp_path, f"methods = ['naive', 'replay']\nstreams = ['domain']\n{text}")
+    with pytest.raises(CTBenchError) as caught:
+        ctbench.plan(path, progress=False)
+    assert str(caught.value).startswith(message)
+    key = message.partition("set.")[2].partition(" ")[0].rstrip(":")
+    with pytest.raises(CTBenchError) as caught:
+        ctbench.plan(path, set={key: []}, progress=False)
+    assert str(caught.value).startswith((f"--set {key} is an empty list", f"--set {key}: no"))
+
+
+@pytest.mark.parametrize("text", ["runs = 3", "runs = [3]", "set = 3", "[set]\npretrain = 3", "[[runs]]\nset = 3"])
+def test_tables_of_settings_that_are_none_are_refused(text, tmp_path):
+    with pytest.raises(BadConfig):
+        ctbench.plan(write(tmp_path, f"methods = ['naive']\nstreams = ['domain']\n{text}"), progress=False)
 
 
 @pytest.mark.parametrize(
