@@ -10,6 +10,7 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -96,7 +97,6 @@ class Group:
     """The runs of one table: one stream under one protocol.
 
     Args:
-        results: all runs.
         why: differences to the main table of the stream; empty for the main table.
         entries: the rows, sorted by label.
         notes: notes on the choice of runs.
@@ -105,13 +105,17 @@ class Group:
         joints: joint runs under the protocols of the table, whether they are shown or not.
     """
 
-    results: tuple[Result, ...]
     why: tuple[str, ...]
     entries: tuple[Entry, ...]
     notes: tuple[str, ...]
     across: str = ""
     levels: tuple[str, ...] = ()
     joints: tuple[Result, ...] = ()
+
+    @cached_property
+    def results(self) -> tuple[Result, ...]:
+        """The runs that are shown; neither copies in several folders nor results that newer ones replace."""
+        return tuple(result for entry in self.entries for result in entry.results.values())
 
     @property
     def title(self) -> str:
@@ -197,8 +201,7 @@ def _groups_across(results: Sequence[Result], key: str) -> Iterator[Group]:
                 runs = {(0, s): r for (_, s), r in entry.results.items()} if key == ORDER else entry.results
                 entries.append(Entry(label=with_details(entry.label, [name]), results=runs, value=value))
             notes += more
-        every = tuple(result for members in values.values() for result in members)
-        yield Group(results=every, why=(), entries=tuple(entries), notes=tuple(notes), across=key)
+        yield Group(why=(), entries=tuple(entries), notes=tuple(notes), across=key)
 
 
 def _groups_over(results: Sequence[Result], key: str) -> Iterator[Group]:
@@ -211,14 +214,14 @@ def _groups_over(results: Sequence[Result], key: str) -> Iterator[Group]:
             for entry in own:
                 runs = {(level, number): result for number, result in enumerate(entry.results.values())}
                 found.setdefault(_entry_key(entry.first), {}).update(runs)
-        every, levels = tuple(result for members in values.values() for result in members), tuple(values)
+        levels = tuple(values)
         labels = labels_of([next(iter(runs.values())) for runs in found.values()])
         entries = [
             Entry(label=label, results=runs, levels=levels, value=", ".join(values_of(runs, levels)))
             for label, runs in zip(labels, found.values(), strict=True)
         ]
         entries.sort(key=lambda entry: entry.label)
-        yield Group(results=every, why=(), entries=tuple(entries), notes=tuple(notes), across=key, levels=levels)
+        yield Group(why=(), entries=tuple(entries), notes=tuple(notes), across=key, levels=levels)
 
 
 def values_of(runs: Iterable[RunId], levels: Sequence[str]) -> list[str]:
@@ -245,9 +248,7 @@ def _groups(results: Sequence[Result]) -> Iterator[Group]:
         main = mains.setdefault(first.stream.name, first)
         why = () if main is first and not protocol_reasons(first) else differences_of(main, first)
         entries, notes = _entries(members)
-        shown = {id(run) for entry in entries for run in entry.results.values()}  # the others are copies, or older
-        every = tuple(result for result in members if id(result) in shown)
-        yield Group(results=every, why=why, entries=tuple(entries), notes=tuple(notes))
+        yield Group(why=why, entries=tuple(entries), notes=tuple(notes))
 
 
 def _group_key(result: Result) -> tuple[object, ...]:

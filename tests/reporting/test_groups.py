@@ -90,10 +90,10 @@ def test_each_setting_of_a_method_has_its_own_row() -> None:
     assert [len(row.entry.results) for row in board.rows] == [2, 2]
 
 
-def test_copies_of_a_result_count_once() -> None:
-    results = [fake_result("naive", seed=seed) for seed in range(2)]
-    copies = [fake_result("naive", seed=seed) for seed in range(2)]
-    (table,) = compare([*results, *copies]).tables()
+@pytest.mark.parametrize(("across", "levels"), [("", False), ("order", False), ("order", True)])
+def test_copies_of_a_result_count_once(across, levels) -> None:
+    results, copies = ([fake_result("naive", order=order) for order in range(2)] for _ in range(2))
+    (table,) = compare([*results, *copies], across=across, levels=levels).tables()
     assert [note for note in table.notes if note.startswith("control (") and note.endswith("(n = 2)")]
 
 
