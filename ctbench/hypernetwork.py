@@ -130,13 +130,10 @@ class Hypernetwork(nn.Module):
             return to_context(total, count)
         generator, size = stage.generator("contexts"), len(total)
         keys = generator.random((size, size), dtype=np.float32) + self.is_causal * np.eye(size, dtype=np.float32)
-        chosen = np.argsort(keys, axis=1)[
-            :, : min(NUM_TEXTS, size - self.is_causal)
-        ]  # none beside a decoder's only text
+        num_texts = min(NUM_TEXTS, size - self.is_causal)  # a decoder's only text has none beside it
+        chosen = np.argsort(keys, axis=1)[:, :num_texts]
         groups = _moved(np.eye(size, dtype=np.float32)[chosen].sum(1), stage.device)
-        with torch.autocast(
-            stage.device.type, enabled=False
-        ):  # contexts stay in float32, whatever the stage computes in
+        with torch.autocast(stage.device.type, enabled=False):  # contexts stay in float32
             few = to_context(groups @ total, groups @ count)
         share = _moved(generator.random((size, 1), dtype=np.float32), stage.device)
         if self.contexts.count > 0:
@@ -277,9 +274,8 @@ def distance(one: Tensor, other: Tensor) -> Tensor:
 
 def divergence(wanted: Tensor, given: Tensor) -> Tensor:
     """Return the KL divergence [...] in nats of shares `given` [..., M] from `wanted`."""
-    return F.kl_div(given.clamp(min=1e-9).log(), wanted.clamp(min=1e-9).log(), log_target=True, reduction="none").sum(
-        -1
-    )
+    wanted, given = (shares.clamp(min=1e-9).log() for shares in (wanted, given))
+    return F.kl_div(given, wanted, log_target=True, reduction="none").sum(-1)
 
 
 def agreement(student: Output, teacher: Output) -> Tensor:

@@ -36,9 +36,8 @@ def test_a_grid_whose_workers_are_killed_is_bit_identical_to_the_local_launcher(
     results = home.with_suffix(".results")
     command = ray_place.start(*grid.words, "--results", results, "--launcher", "ray", home=home)
     command.until(lambda: len(computed(home)) >= 2)
-    os.kill(
-        parent(command.until(lambda: any_worker(home))), signal.SIGKILL
-    )  # Ray's process, as if the machine were lost
+    process_of_ray = parent(command.until(lambda: any_worker(home)))
+    os.kill(process_of_ray, signal.SIGKILL)  # as if the machine were lost
     command.until(lambda: "tried again at once" in command.errors)
     before = len(computed(home))
     command.until(lambda: len(computed(home)) > before)

@@ -130,9 +130,8 @@ def test_two_submitters_on_one_store_compute_nothing_twice(place):
     home = place.home("shared")
     both = [place.run(home=home, held=True) for _ in range(2)]
     for command in both:
-        command.until(
-            lambda command=command: "submitted" in command.errors
-        )  # nodes, or that another call's jobs have them
+        # nodes, or that another call's jobs have them
+        command.until(lambda command=command: "submitted" in command.errors)
     both[0].until(lambda: job_in_stage(home))
     gate(home).touch()
     for command in both:

@@ -163,9 +163,8 @@ class Follower:
             raise RunFailed("cancelled by `ctbench cancel`; run the same command to resume")
         before = self._agenda.num_left, len(self._started)
         for job in {job.job: job for job in map(self._job_of, self._agenda.left())}.values():
-            if (
-                job.job not in self._pending
-            ):  # of thousands of jobs most wait, and opening a file takes the server's time
+            # Of thousands of jobs most wait, and opening a file takes the server's time.
+            if job.job not in self._pending:
                 for line in self._new_lines(job):
                     self._hear(job, line)
         self._finish(key for key in tuple(self._told) if self._store.has(key))

@@ -113,9 +113,8 @@ def save(figure: Figure, path: str | Path) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         with styled():
             engine = figure.get_layout_engine()
-            if (
-                engine is not None
-            ):  # applies the layout here, so that matplotlib does not draw the figure a second time for it
+            # The layout is applied here, so that matplotlib does not draw the figure a second time for it.
+            if engine is not None:
                 engine.execute(figure)
                 figure.set_layout_engine(None)
             suffix, file = path.suffix.lower(), io.BytesIO()
