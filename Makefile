@@ -11,7 +11,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow test-all fuzz chaos mutations overhead audit lint types format coverage docs dist hooks test-browser \
-  test-cluster reference reference-real ablations bare oracles parts precision schedules compute doubled orders length share widths languages studies bases tune \
+  test-cluster reference reference-real ablations agreement bare oracles parts precision schedules compute doubled orders length share widths languages studies bases tune \
   figures bench bench-gpu scaling scaling-quick simulate launchers readme notebook clean
 
 help:  ## this list
@@ -90,6 +90,9 @@ ablations: $(STAMP)  ## hypermap and hyperprompt without each of their parts, ap
 
 bare: $(STAMP)  ## what a prompt of hyperprompt's own changes, with and without the agreement under none, and with larger prompts
 	$(BIN)/ctbench run $(STUDIES)/bare.toml --results results/bare
+
+agreement: $(STAMP)  ## hypermap with three weights of its agreement under temporal shift
+	$(BIN)/ctbench run $(STUDIES)/agreement.toml --results results/agreement
 
 oracles: $(STAMP)  ## prompts and maps that are chosen by the domain's name, beside those chosen by the text
 	$(BIN)/ctbench run $(STUDIES)/oracles.toml --results results
