@@ -21,14 +21,15 @@ from ctbench.backbone import Backbone, Batch
 RARITY = 1e-4
 """a: a word this frequent counts half."""
 MAX_WIDTH = 128
-"""E at most; the directions of largest variance are kept."""
+"""E at most, of whitened and random vectors; the directions of largest variance are kept."""
 _GUESSES = 256
 
 
 class Contexts(nn.Module):
     """Reads texts into sums that contexts are made of; keeps a running sum.
 
-    The table depends on the untouched base alone and is made anew by every `Method.build`, so it is not stored.
+    The table depends on the untouched base, random vectors on the seed too, and every `Method.build` makes it anew, so it is
+    not stored.
 
     Args:
         backbone: the untouched base.
@@ -71,7 +72,7 @@ class Contexts(nn.Module):
 
     @torch.no_grad()
     def read(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the sums of each token's vector [B, T, E] and weight [B, T, 1]; padding has none."""
+        """Return the weighted vector of each token [B, T, E] and its weight [B, T, 1]; padding has none."""
         vectors, weights = F.embedding(batch.input_ids, self.table), self.weights[batch.input_ids].unsqueeze(-1)
         if batch.attention_mask is None:
             return vectors, weights

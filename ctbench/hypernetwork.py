@@ -117,10 +117,10 @@ class Hypernetwork(nn.Module):
 
     @torch.no_grad()
     def stage_context(self, stage: Stage, batch: Batch) -> Tensor:
-        """Return a context [B, E] for each text of a stage, and let the batch enter the stage's mean.
+        """Return a context [B, E] for each text of a stage, [B, T, E] for each place of a decoder's single texts.
 
-        It lies between the stage's mean and that of `NUM_TEXTS` texts of the batch, so that the contexts of cells
-        look familiar. A decoder's text is not among those that it is told about.
+        Running contexts lie between the stage's mean, which the batch then enters, and that of `NUM_TEXTS` texts of the
+        batch, so that the contexts of cells look familiar. A decoder's text is not among those that it is told about.
         """
         vectors, weights = self.contexts.read(batch)
         if self.is_causal and not self.is_running:

@@ -10,8 +10,8 @@ the LM before this stage; s must give z other maps than c(x), and past contexts 
     L = L_lm(x | c(x)) + agree_weight * KL(teacher(x | z) || LM(x | z))
         + disagree_weight * mean s(c(x)) . s(z) (1 - cos(c(x), z)) + keep_weight * KL(s_teacher(z) || s(z)), z past
 
-Without the agreement past and unseen domains are lost; with one map for all (num_maps=1) there is nothing to choose, and
-most of the gain is gone. Leaving the disagreement out changed no score by more than half a point (two runs on `domain`;
+Without the agreement past and unseen domains are lost; with one map for all (num_maps=1) there is nothing to choose:
+it learns less and forgets. Leaving the disagreement out changed no score by more than half a point (two runs on `domain`;
 ablations in docs/results.md).
 No domain is named and no text kept, only one context per stage. Under one context the LM is an ordinary one with the
 embedding matrices W (I + A), which can be baked in (`WordMap.baked`). Tied embeddings share their maps; an output

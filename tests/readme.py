@@ -81,20 +81,28 @@ def laws() -> str:
 
 
 def tuned() -> str:
-    """Return what the committed trials chose, best objective first."""
+    """Return the best of the committed trials and what the files have instead, best objective first."""
+    from ctbench.plugins.find import find_plugin, load_class
     from ctbench.reporting.numbers import percent
     from ctbench.tuning.record import is_equal, read_tuning
 
     found = [read_tuning(path) for path in (ROOT / "results" / "tuning" / "domain" / "tiny").glob("*.json")]
-    names = ("method", "trials", "objective %", "± s.e.", "equal to the best", "chosen", "ends of their range")
-    lines = [f"| {' | '.join(names)} |", "| --- | ---: | ---: | ---: | --- | --- | --- |"]
+    names = ("method", "trials", "objective %", "± s.e.", "equal to the best method", "best trial")
+    names += ("its ends of ranges", "the file has")
+    lines = [f"| {' | '.join(names)} |", "| --- | ---: | ---: | ---: | --- | --- | --- | --- |"]
     ranked = sorted(found, key=lambda each: (-(each.ranked[0].objective or 0.0), each.method.name))
     for tuning in ranked:
-        chosen = ", ".join(f"{name} = {value}" for name, value in tuning.chosen.items()) or "–"
-        ends = ", ".join(tuning.edges) or "–"
+        cls = load_class(find_plugin("method", tuning.method.name))
+        kept = {name: getattr(cls, name) for name, value in tuning.chosen.items() if getattr(cls, name) != value}
+        chosen, other = (
+            ", ".join(f"{name} = {value}" for name, value in each.items()) for each in (tuning.chosen, kept)
+        )
+        ends = ", ".join(tuning.edges)
+        old = f" (version {tuning.method.version})" if tuning.method.version < cls.version else ""
         best, equal = tuning.ranked[0], "yes" if is_equal(ranked[0].ranked[0], tuning.ranked[0]) else ""
         numbers = str(len(tuning.trials)), percent(best.objective), percent(best.standard_error)
-        lines.append(f"| {' | '.join((f'`{tuning.method.name}`', *numbers, equal, chosen, ends))} |")
+        texts = [text or "–" for text in (chosen, ends, other)]
+        lines.append(f"| {' | '.join((f'`{tuning.method.name}`{old}', *numbers, equal, *texts))} |")
     return "\n".join(lines) + "\n"
 
 

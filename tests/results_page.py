@@ -46,11 +46,12 @@ KINDS = ("bf16", "fp32")
 
 
 def compared(
-    folder: Path, *, streams: Sequence[str] = (), methods: Sequence[str] = (), **options: Any
+    folder: Path, *, streams: Sequence[str] = (), methods: Sequence[str] = (), defaults: bool = False, **options: Any
 ) -> Comparison | None:
     """Compare those of some methods in a folder, or in its folders of some streams; None if there are none.
 
-    Studies have folders of their own beside those of the streams.
+    Studies have folders of their own beside those of the streams. With `defaults` runs of methods with other settings are
+    left out.
     """
     import ctbench
     from ctbench.results.files import read_results
@@ -58,6 +59,7 @@ def compared(
     folders = [folder / stream for stream in streams] or [folder]
     found = [run for each in folders if each.is_dir() for run in read_results(each).results]
     found = [run for run in found if not methods or run.method.name in methods]
+    found = [run for run in found if not defaults or _has_defaults(run)]
     return ctbench.compare(found, **options) if found else None
 
 
@@ -75,20 +77,23 @@ def outdated(folder: Path = RESULTS) -> str:
     from ctbench.plugins.find import find_plugins, load_class
     from ctbench.results.files import read_results
 
-    old: dict[str, int] = {}
-    for result in current(read_results(folder).results):
-        old[result.method.name] = max(old.get(result.method.name, 0), result.method.version)
+    newest: dict[str, dict[str, int]] = {}
+    for result in read_results(folder).results:
+        if not result.changed:
+            of_method = newest.setdefault(result.method.name, {})
+            of_method[result.stream.name] = max(of_method.get(result.stream.name, 0), result.method.version)
     every = find_plugins("method")
-    lines, lacking = [], [f"`{name}`" for name in every if name not in old]
+    lines, lacking = [], [f"`{name}`" for name in every if name not in newest]
     if lacking:
         lines.append(f"- {', '.join(lacking)} {'has' if len(lacking) == 1 else 'have'} no committed results yet.")
     for name, plugin in every.items():
         version = load_class(plugin).version
-        if name in old and old[name] < version:
-            lines.append(
-                f"- Results, trials and speeds of `{name}` are of version {old[name]}; the method is at version {version}, "
-                "and its commands do not repeat them: use the commit that a result's provenance names."
-            )
+        for stream, old in sorted(newest.get(name, {}).items()):
+            if old < version:
+                lines.append(
+                    f"- Results of `{name}` on `{stream}` are of version {old}; the method is at version {version}, and its "
+                    "commands do not repeat them."
+                )
     return "\n".join(lines or ["- All committed results are of the methods' current versions."]) + "\n"
 
 
@@ -128,7 +133,7 @@ def short(folder: Path = RESULTS) -> str:
     means: dict[str, list[str]] = {name: [] for name in every}
     for stream in EMBEDDED:
         board = next(_main_boards(compared(folder, streams=(stream,), methods=every, metric=shown)), None)
-        rows = {row.entry.name: row for row in board.rows if _has_defaults(row.entry)} if board else {}
+        rows = {row.entry.name: row for row in board.rows if _has_defaults(row.entry.first)} if board else {}
         for name in every:
             scores = [rows[name].scores[metric].mean if name in rows else math.nan for metric in shown]
             means[name] += ["–" if math.isnan(score) else f"{100 * score:.1f}" for score in scores]
@@ -167,14 +172,14 @@ def figure(asked: str, folder: Path = RESULTS) -> str:
     known: dict[str, Any] = {}
     for row in sorted(board.rows, key=lambda row: row.entry.first.method.version):
         known[re.sub("[ †]", "", row.entry.label)] = row
-        if _has_defaults(row.entry):
+        if _has_defaults(row.entry.first):
             known[row.entry.name] = row
     mine = [known.get(each) for each in re.split("[-/]", what)]
     return numbers.DASH if None in mine else _figure_of(board, mine, name[0], is_ratio="/" in what)
 
 
-def _has_defaults(entry: Entry) -> bool:
-    return not any(key.startswith("method.") for key in entry.first.changed)
+def _has_defaults(run: Result) -> bool:
+    return not any(key.startswith("method.") for key in run.changed)
 
 
 def _metrics(name: Sequence[str]) -> tuple[str, tuple[str, ...]]:
@@ -354,7 +359,7 @@ def declared(folder: Path = RESULTS) -> str:
     against = compared(folder, streams=EMBEDDED, methods=DECLARED[:1])
     if against is None:
         return missing(f"of {DECLARED[0]}", how)
-    found = compared(folder, streams=EMBEDDED, methods=DECLARED, metric=SHOWN, against=DECLARED[0])
+    found = compared(folder, streams=EMBEDDED, methods=DECLARED, defaults=True, metric=SHOWN, against=DECLARED[0])
     return _tables(found, "Differences", what="of the declared comparison", how=how)
 
 

@@ -111,8 +111,7 @@ def tune(
         trials: Number of trials per method, its defaults included.
         language_seed: Language of a synthetic stream to tune on. Default: 7.
         allow_reported: Let a synthetic stream be tuned on its own language, the one that results report.
-        **options: Options of a `Job`, except `method`, `order`, `reorder_periods`, `control`, `study`, `track`, `launcher`,
-            `slurm`, `address` and `ray`.
+        **options: Options of a `Job`, except those that choose methods, orders, a control, a study, a tracker or a launcher.
 
     Returns:
         One tuning for each method; its objective is the mean over the run seeds.
