@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -68,8 +69,10 @@ def take_inventory(home: Path, results: Iterable[Result] = (), *, also: Sequence
     made = _made_by(results)
     found = [entry for shard in _shards(home / "store") for entry in _entries(shard, made)]
     found += _entries(home / "corpora", made)
-    for folder in (home, *also):
-        found += _idle_scratch(folder, is_deep=folder != home)
+    for folder in (home, home / "store", home / "corpora"):
+        found += _idle_scratch(path for path in _children(folder) if not _is_key(_key_of(path)))
+    for folder in (*(path for path in _children(home) if path.name not in ("store", "corpora")), *also):
+        found += _idle_scratch(Path(place) / name for place, *names in os.walk(folder) for name in chain(*names))
     return sorted(
         found, key=lambda entry: (entry.stream, entry.method, KINDS.index(entry.kind), entry.title, entry.key)
     )
@@ -100,7 +103,7 @@ def _entries(folder: Path, made: Mapping[str, tuple[str, ...]]) -> list[Entry]:
 
 
 def _entry(path: Path, made: Mapping[str, tuple[str, ...]]) -> Entry | None:
-    key = path.name.lstrip(".").partition(".")[0]
+    key = _key_of(path)
     if not _is_key(key):
         return None
     is_claimed = _is_live_claim(path.with_name(f"{key}{SUFFIX}"))
@@ -157,10 +160,7 @@ def _made_by(results: Iterable[Result]) -> dict[str, tuple[str, ...]]:
     return found
 
 
-def _idle_scratch(folder: Path, *, is_deep: bool) -> list[Entry]:
-    paths: Iterable[Path] = _children(folder)
-    if is_deep:
-        paths = (Path(place) / name for place, folders, files in os.walk(folder) for name in (*folders, *files))
+def _idle_scratch(paths: Iterable[Path]) -> list[Entry]:
     found = [path for path in paths if is_scratch(path) and _age(path) > IDLE_SECONDS]
     return [Entry(kind=LEFTOVER, path=path, key="", title="half-written", **_size_and_age(path)) for path in found]
 
@@ -178,6 +178,10 @@ def _children(folder: Path) -> list[Path]:
 
 def _is_live_claim(path: Path) -> bool:
     return path.name.endswith(SUFFIX) and path.exists() and not is_stale(path)
+
+
+def _key_of(path: Path) -> str:
+    return path.name.lstrip(".").partition(".")[0]
 
 
 def _is_key(text: str) -> bool:

@@ -95,10 +95,18 @@ def litter(store):
     (claim / owner["token"]).write_text(json.dumps(owner))
     lock = home() / "corpora" / f"{CORPUS}.lock"
     lock.write_text("")
-    speeds = scratch_beside(home() / "speeds.json")
-    speeds.write_text("[")
-    os.utime(speeds, (time.time() - DAY, time.time() - DAY))
-    return [*left, claim, lock, speeds]
+    loose = [
+        scratch_beside(home() / "speeds.json"),
+        *(
+            scratch_beside(scratch_beside(home() / part / "probe")) for part in ("store", "corpora")
+        ),  # see `check_place`
+        scratch_beside(home() / "launches" / "20260101-000000-0000" / "state.json"),
+    ]
+    for path in loose:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("[")
+        os.utime(path, (time.time() - DAY, time.time() - DAY))
+    return [*left, claim, lock, *loose]
 
 
 def test_everything_is_listed_with_stream_method_and_size():
