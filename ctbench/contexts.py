@@ -3,9 +3,9 @@
 The context of some texts is the mean over their ordinary tokens of the base's word embeddings, whitened, each weighted
 by how rare the word is (a / (a + q), smooth inverse frequency: Arora, Liang, Ma, ICLR 2017). Whitening makes all
 directions of the embeddings count the same (Su et al. 2021, arXiv:2103.15316); without it the contexts of two domains
-have a cosine near 1. How frequent a word is, q, is the base's own guess, so that no text is read for it. The guess is
-good enough for weights and no more: contexts that are centred by the words it expects (total variation from general
-text: 0.4 to 0.5 on tiny) all point to where it errs, with a cosine of 0.98 between domains instead of 0.75.
+have a cosine near 1. How frequent a word is, q, is counted in the text of the first stage. A base that is asked for it
+guesses badly (total variation from its own text: 0.4 to 0.55 on tiny): words that it wrongly takes for rare then made up
+most of a context, all domains seemed alike, and on some languages the texts of a task seemed to be of no domain.
 
 Legend: B batch, T tokens, V vocabulary, E width of a context.
 """
@@ -22,58 +22,64 @@ RARITY = 1e-4
 """a: a word this frequent counts half."""
 MAX_WIDTH = 128
 """E at most, of whitened and random vectors; the directions of largest variance are kept."""
-_GUESSES = 256
 
 
 class Contexts(nn.Module):
     """Reads texts into sums that contexts are made of; keeps a running sum.
 
-    The table depends on the untouched base, random vectors on the seed too, and every `Method.build` makes it anew, so it is
-    not stored.
+    The vectors depend on the untouched base, random ones on the seed too, and every `Method.build` makes them anew, so they
+    are not stored.
 
     Args:
         backbone: the untouched base.
         kind: "whitened" embeddings, "plain" ones (centred only), or a "random" vector for every word.
 
     Attributes:
-        table: [V, E] weighted vectors of the words; special tokens have none.
-        weights: [V] how much each word counts.
+        vectors: [V, E] of the words.
+        weights: [V] how much each word counts: all alike before `learn_rarity`, and special tokens never.
         total: [E] running sum of what was observed.
         count: running sum of weights.
     """
 
-    table: Tensor
+    vectors: Tensor
     weights: Tensor
     total: Tensor
     count: Tensor
 
     def __init__(self, backbone: Backbone, *, kind: str = "whitened") -> None:
         super().__init__()
-        frequencies = guess_frequencies(backbone)
-        weights = RARITY / (RARITY + frequencies)
         embeddings: Tensor = backbone.model.get_input_embeddings().weight
-        vectors = embeddings.detach().float().cpu()[: len(weights)]
-        weights = weights[: len(vectors)]
+        vectors = embeddings.detach().float().cpu()[: backbone.vocab_size]
+        weights = torch.ones(len(vectors))
         weights[sorted(backbone.special_ids)] = 0.0
         if kind == "random":
             vectors = torch.randn(len(vectors), min(vectors.shape[1], MAX_WIDTH))
         vectors = vectors - vectors[weights > 0].mean(0)
         if kind == "whitened":
             vectors = vectors @ whitening(vectors[weights > 0], max_width=MAX_WIDTH)
-        self.register_buffer("table", vectors * weights.unsqueeze(1), persistent=False)
-        self.register_buffer("weights", weights, persistent=False)
+        self.register_buffer("vectors", vectors, persistent=False)
+        self.register_buffer("weights", weights)
         self.register_buffer("total", torch.zeros(vectors.shape[1]))
         self.register_buffer("count", torch.zeros(()))
 
     @property
     def width(self) -> int:
         """E."""
-        return self.table.shape[1]
+        return self.vectors.shape[1]
+
+    @torch.no_grad()
+    def learn_rarity(self, ids: Tensor) -> None:
+        """Weigh every word by how rare it is among some token ids; a word that is not there counts most, 1."""
+        counts = torch.bincount(ids.flatten().to(self.weights.device), minlength=len(self.weights)).double()
+        counts[self.weights == 0] = 0.0
+        rare = RARITY / (RARITY + counts / counts.sum().clamp(min=1.0))
+        self.weights.copy_(torch.where(self.weights > 0, rare, 0.0))
 
     @torch.no_grad()
     def read(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return the weighted vector of each token [B, T, E] and its weight [B, T, 1]; padding has none."""
-        vectors, weights = F.embedding(batch.input_ids, self.table), self.weights[batch.input_ids].unsqueeze(-1)
+        weights = self.weights[batch.input_ids].unsqueeze(-1)
+        vectors = F.embedding(batch.input_ids, self.vectors) * weights
         if batch.attention_mask is None:
             return vectors, weights
         mask = batch.attention_mask.unsqueeze(-1)
@@ -108,24 +114,9 @@ def unit(context: Tensor) -> Tensor:
     return scaled
 
 
-@torch.no_grad()
-def guess_frequencies(backbone: Backbone) -> Tensor:
-    """Return how frequent the base expects every token to be, [V], summing to 1.
-
-    An encoder is shown a text of masks; a decoder is asked what follows each of `_GUESSES` tokens spread over the
-    vocabulary.
-    """
-    was_training, device = backbone.training, backbone.device
-    backbone.eval()
-    if backbone.objective == "mlm":
-        length = min(16, backbone.max_length or 16)
-        ids = torch.full((1, length), backbone.mask_id, device=device)
-    else:
-        ids = torch.linspace(0, backbone.vocab_size - 1, _GUESSES, device=device).long().unsqueeze(1)
-    logits = backbone(Batch(input_ids=ids, positions=torch.arange(ids.numel(), device=device)), prompt=None).logits
-    backbone.train(was_training)
-    shares: Tensor = logits.float().softmax(-1).mean(0)
-    return shares.cpu()
+def distance(one: Tensor, other: Tensor) -> Tensor:
+    """Return 1 - cosine of contexts, at least 0."""
+    return (1.0 - F.cosine_similarity(one, other, dim=-1)).clamp(min=0.0)
 
 
 def whitening(vectors: Tensor, *, max_width: int) -> Tensor:

@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from ctbench.backbone import Backbone, Batch, Output
 from ctbench.backbone.batch import move
 from ctbench.backbone.wordmap import Condition
-from ctbench.contexts import Contexts, to_context, unit
+from ctbench.contexts import Contexts, distance, to_context, unit
 from ctbench.masking import first_rows
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 NUM_TEXTS = 16
 """Texts whose mean is the least certain context that is shown in a stage."""
+NUM_COUNTED = 64
+"""Updates of the first stage, at least, in whose text words are counted."""
 NUM_OTHERS = 5
 """Random contexts that the own shares are compared with."""
 SHARED = 0.2
@@ -114,6 +116,13 @@ class Hypernetwork(nn.Module):
             return to_context(vectors.cumsum(1), weights.cumsum(1))
         total, count = vectors.flatten(0, 1).cumsum(0), weights.flatten(0, 1).cumsum(0)
         return to_context(total, count).view(vectors.shape)
+
+    def begin(self, stage: Stage) -> None:
+        """Begin a stage: the first one tells how rare words are, see `Contexts`."""
+        self.contexts.forget()
+        if not len(past_contexts(stage)):
+            steps = range(0, stage.num_steps, max(1, stage.num_steps // NUM_COUNTED))
+            self.contexts.learn_rarity(torch.cat([*map(stage.blocks_of, steps)]))
 
     @torch.no_grad()
     def stage_context(self, stage: Stage, batch: Batch) -> Tensor:
@@ -265,11 +274,6 @@ def past_contexts(stage: Stage) -> Tensor:
     """Return the mean contexts [K, E] of the stages before this one."""
     kept: list[Tensor] = stage.memory.get("contexts", [])
     return move(torch.stack(kept), stage.device) if kept else torch.empty(0)
-
-
-def distance(one: Tensor, other: Tensor) -> Tensor:
-    """Return 1 - cosine of contexts, at least 0."""
-    return (1.0 - F.cosine_similarity(one, other, dim=-1)).clamp(min=0.0)
 
 
 def divergence(wanted: Tensor, given: Tensor) -> Tensor:

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 class Hypermap(Method):
     """A hypernetwork chooses maps of the word embeddings by the text."""
 
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     num_maps: int = hyper(16, low=0)
     """M, maps that are mixed; 1 leaves nothing to choose, 0 leaves the maps and all losses but the LM's out."""
@@ -76,7 +76,7 @@ class Hypermap(Method):
 
     def begin(self, stage: Stage) -> None:
         if self.num_maps:
-            mixer_of(stage.backbone).network.contexts.forget()
+            mixer_of(stage.backbone).network.begin(stage)
 
     def loss(self, stage: Stage, batch: Batch) -> dict[str, Tensor]:
         if not self.num_maps:

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 class Hyperprompt(Method):
     """A hypernetwork makes the prompt from the text; random prompts guard what the LM knew."""
 
-    version: ClassVar[int] = 4
+    version: ClassVar[int] = 5
     paper: ClassVar[str] = "arXiv:2310.13024"
 
     prompt_length: int = hyper(8, low=0, high=256)
@@ -90,7 +90,7 @@ class Hyperprompt(Method):
 
     def begin(self, stage: Stage) -> None:
         if self.prompt_length:
-            mixer_of(stage.backbone).network.contexts.forget()
+            mixer_of(stage.backbone).network.begin(stage)
 
     def loss(self, stage: Stage, batch: Batch) -> dict[str, Tensor]:
         if not self.prompt_length:

@@ -7,11 +7,13 @@ import itertools
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from ctbench.backbone.batch import Batch
 from ctbench.backbone.loading import load_backbone, load_saved
-from ctbench.contexts import Contexts, guess_frequencies, to_context, unit, whitening
+from ctbench.contexts import RARITY, Contexts, to_context, unit, whitening
 from ctbench.data.sources import read_texts
+from ctbench.data.tasks import encode_task
 from ctbench.engine.bases import require_shipped
 from ctbench.plugins.find import get_stream
 
@@ -50,42 +52,76 @@ def test_rounding_changes_what_is_whitened_by_rounding():
     assert moved(63) > 10 * moved(64)  # eigenvectors, for comparison
 
 
-def test_guessed_frequencies_are_a_distribution_and_change_nothing(base):
-    base.train()
-    found = guess_frequencies(base)
-    assert base.training
-    assert found.shape == (base.vocab_size,)
-    assert float(found.sum()) == pytest.approx(1.0, abs=1e-4)
-    assert torch.equal(found, guess_frequencies(base))
+def test_a_word_counts_less_the_more_frequent_it_was_in_the_first_text(base):
+    contexts = Contexts(base)
+    special = sorted(base.special_ids)
+    assert set(contexts.weights.unique().tolist()) == {0.0, 1.0}  # before any text
+    contexts.learn_rarity(torch.tensor([[20, 20, 20, 21], [special[0], special[0], special[0], special[0]]]))
+    assert float(contexts.weights[20]) == pytest.approx(RARITY / (RARITY + 0.75))
+    assert float(contexts.weights[21]) == pytest.approx(RARITY / (RARITY + 0.25))
+    assert float(contexts.weights[22]) == 1.0
+    assert not contexts.weights[special].any()
 
 
 def test_special_tokens_and_padding_say_nothing(base):
     contexts = Contexts(base)
     special = sorted(base.special_ids)
-    assert not contexts.table[special].any()
+    contexts.learn_rarity(torch.tensor([[10, 10, 11]]))
     ids = torch.tensor([[10, 11, 12, special[0]]])
     mask = torch.tensor([[1, 1, 0, 0]])
     vectors, weights = contexts.read(Batch(input_ids=ids, attention_mask=mask))
-    torch.testing.assert_close(vectors.sum(1)[0], contexts.table[10] + contexts.table[11])
+    rare = contexts.weights[10] * contexts.vectors[10] + contexts.weights[11] * contexts.vectors[11]
+    torch.testing.assert_close(vectors.sum(1)[0], rare)
     torch.testing.assert_close(weights.sum(1)[0, 0], contexts.weights[10] + contexts.weights[11])
 
 
-@pytest.mark.parametrize(("kind", "alike"), [("whitened", False), ("random", False), ("plain", True)])
-def test_contexts_tell_the_domains_of_a_stream_apart(kind, alike):
-    """Under contexts that all domains share, a hypernetwork has nothing to choose by, although a probe may tell them apart."""
-    stream = get_stream("domain")
+@pytest.fixture(scope="module", params=["domain", "temporal"])
+def read(request):
+    """A base, and by kind of text the token ids of each domain: of its corpus and of its task's texts."""
+    stream = get_stream(request.param)
     backbone = load_saved(require_shipped(stream, "tiny"))
+
+    def ids(texts):
+        return backbone.tokenizer(" ".join(texts), add_special_tokens=False, return_tensors="pt")["input_ids"]
+
+    corpora, tasks = [], []
+    for domain in stream.domains:
+        corpora.append(ids(itertools.islice(read_texts(stream, domain.text, domain=domain.name), 1000)))
+        train = encode_task(stream, domain, backbone.tokenizer, max_length=64).train
+        tasks.append(torch.cat([torch.as_tensor(text) for text in train.ids]).long().unsqueeze(0))
+    return backbone, corpora, tasks
+
+
+def contexts_of(read, kind, *, counts=True):
+    """The contexts of all corpora and of all tasks."""
+    backbone, corpora, tasks = read
     torch.manual_seed(0)
     contexts = Contexts(backbone, kind=kind)
-    found = []
-    for domain in stream.domains:
-        texts = list(itertools.islice(read_texts(stream, domain.text, domain=domain.name), 200))
-        ids = backbone.tokenizer(" ".join(texts), add_special_tokens=False, return_tensors="pt")["input_ids"]
+    if counts:
+        contexts.learn_rarity(corpora[0])
+
+    def context(ids):
         contexts.forget()
         contexts.observe(Batch(input_ids=ids))
-        found.append(unit(contexts.running()))
-    cosines = torch.corrcoef(torch.stack(found))[~torch.eye(len(found), dtype=torch.bool)]
-    assert float(cosines.min()) > 0.95 if alike else float(cosines.max()) < 0.85
+        return contexts.running()
+
+    return torch.stack([*map(context, corpora)]), torch.stack([*map(context, tasks)])
+
+
+@pytest.mark.parametrize(("kind", "counts"), [("whitened", True), ("random", True), ("whitened", False)])
+def test_contexts_tell_the_domains_of_a_stream_apart(read, kind, counts):
+    """Under contexts that all domains share, a hypernetwork has nothing to choose by, although a probe may tell them apart."""
+    found, _ = contexts_of(read, kind, counts=counts)
+    cosines = torch.corrcoef(found)[~torch.eye(len(found), dtype=torch.bool)]
+    assert (float(cosines.mean()) < 0.2) == counts
+
+
+def test_the_texts_of_a_task_are_of_their_domain(read):
+    """A cell reads other texts than a stage: where they seem to be of another domain, the LM answers as for that."""
+    corpora, tasks = contexts_of(read, "whitened")
+    cosines = F.normalize(tasks, dim=-1) @ F.normalize(corpora, dim=-1).T
+    assert cosines.argmax(-1).tolist() == [*range(len(tasks))]
+    assert float(cosines.diagonal().min()) > 0.3
 
 
 def test_running_sum_is_that_of_all_batches_and_can_be_forgotten(base):
@@ -101,10 +137,10 @@ def test_running_sum_is_that_of_all_batches_and_can_be_forgotten(base):
     assert not contexts.running().any()
 
 
-def test_table_is_made_anew_and_not_stored(base):
+def test_vectors_are_made_anew_and_not_stored(base):
     contexts = Contexts(base)
-    assert set(contexts.state_dict()) == {"total", "count"}
-    assert torch.equal(contexts.table, Contexts(copy.deepcopy(base)).table)
+    assert set(contexts.state_dict()) == {"weights", "total", "count"}
+    assert torch.equal(contexts.vectors, Contexts(copy.deepcopy(base)).vectors)
 
 
 def test_no_text_gives_a_context_of_0():

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 from ctbench import Mixer
 from ctbench.backbone.batch import Batch
 from ctbench.backbone.loading import load_backbone
-from ctbench.contexts import to_context
-from ctbench.hypernetwork import blurred, distance, divergence, mixer_of, past_contexts, scrambled
+from ctbench.contexts import RARITY, distance, to_context
+from ctbench.hypernetwork import blurred, divergence, mixer_of, past_contexts, scrambled
 from ctbench.plugins.find import get_method
 from ctbench.randomness import make_generator
 
@@ -47,6 +47,23 @@ def test_scrambled_contexts_are_unlike_and_blurred_ones_alike():
     assert float(distance(own, near).max()) < 0.2
     for made in (away, near):
         torch.testing.assert_close(made.square().mean(1), torch.ones(200))
+
+
+def test_the_first_stage_alone_tells_how_rare_words_are_and_the_weights_keep_it(stage, small):
+    network = network_of(stage)
+    assert float(network.contexts.weights.max()) == 1.0 == float(network.contexts.weights[20:40].min())
+    network.begin(stage)
+    counts = torch.bincount(torch.cat([stage.blocks_of(step) for step in range(stage.num_steps)]).flatten()).double()
+    ordinary = [word for word in counts.nonzero().flatten().tolist() if word not in stage.backbone.special_ids]
+    share = counts[ordinary] / counts[ordinary].sum()
+    learned = network.contexts.weights.clone()
+    torch.testing.assert_close(learned[ordinary].double(), RARITY / (RARITY + share), atol=1e-6, rtol=1e-5)
+    stage.memory["contexts"] = [torch.ones(network.contexts.width)]
+    stage.blocks_of = lambda step: torch.full((1, LENGTH), ordinary[0])
+    network.begin(stage)
+    assert torch.equal(network.contexts.weights, learned)
+    stored = {name for name in stage.backbone.state_dict() if name.endswith("contexts.weights")}
+    assert len(stored) == 1
 
 
 def test_half_of_the_random_contexts_are_past_ones_once_there_are_any(stage):
