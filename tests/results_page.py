@@ -78,22 +78,24 @@ def outdated(folder: Path = RESULTS) -> str:
     from ctbench.results.files import read_results
 
     newest: dict[str, dict[str, int]] = {}
-    for result in read_results(folder).results:
-        if not result.changed:
+    for part in sorted(
+        path for path in folder.iterdir() if path.is_dir() and path.name not in ("bench", "studies", "tuning")
+    ):
+        for result in read_results(part).results:
             of_method = newest.setdefault(result.method.name, {})
-            of_method[result.stream.name] = max(of_method.get(result.stream.name, 0), result.method.version)
+            of_method[part.name] = max(of_method.get(part.name, 0), result.method.version)
     every = find_plugins("method")
-    lines, lacking = [], [f"`{name}`" for name in every if name not in newest]
+    lines, lacking = [], [f"`{name}`" for name in every if not newest.get(name, {}).keys() & {*EMBEDDED, *REAL}]
     if lacking:
         lines.append(f"- {', '.join(lacking)} {'has' if len(lacking) == 1 else 'have'} no committed results yet.")
     for name, plugin in every.items():
         version = load_class(plugin).version
-        for stream, old in sorted(newest.get(name, {}).items()):
-            if old < version:
-                lines.append(
-                    f"- Results of `{name}` on `{stream}` are of version {old}; the method is at version {version}, and its "
-                    "commands do not repeat them."
-                )
+        for old in sorted({*newest.get(name, {}).values()} - {version}):
+            places = ", ".join(f"`{place}`" for place, found in sorted(newest[name].items()) if found == old)
+            lines.append(
+                f"- Results of `{name}` in {places} are of version {old}; the method is at version {version}, and its commands "
+                "do not repeat them."
+            )
     return "\n".join(lines or ["- All committed results are of the methods' current versions."]) + "\n"
 
 
