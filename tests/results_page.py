@@ -78,9 +78,8 @@ def outdated(folder: Path = RESULTS) -> str:
     from ctbench.results.files import read_results
 
     newest: dict[str, dict[str, int]] = {}
-    for part in sorted(
-        path for path in folder.iterdir() if path.is_dir() and path.name not in ("bench", "studies", "tuning")
-    ):
+    parts = [path for path in folder.glob("*") if path.is_dir() and path.name not in ("bench", "studies", "tuning")]
+    for part in sorted(parts):
         for result in read_results(part).results:
             of_method = newest.setdefault(result.method.name, {})
             of_method[part.name] = max(of_method.get(part.name, 0), result.method.version)
