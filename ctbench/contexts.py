@@ -1,11 +1,12 @@
 """What a text is about: one vector, made from a frozen table of its words, and running means of such vectors.
 
 The context of some texts is the mean over their ordinary tokens of the base's word embeddings, whitened, each weighted
-by how rare the word is (a / (a + q), smooth inverse frequency: Arora, Liang, Ma, ICLR 2017). Whitening makes all
-directions of the embeddings count the same (Su et al. 2021, arXiv:2103.15316); without it the contexts of two domains
-have a cosine near 1. How frequent a word is, q, is counted in the text of the first stage. A base that is asked for it
-guesses badly (total variation from its own text: 0.4 to 0.55 on tiny): words that it wrongly takes for rare then made up
-most of a context, all domains seemed alike, and on some languages the texts of a task seemed to be of no domain.
+by how rare the word is (a / (a + q), smooth inverse frequency: Arora, Liang, Ma, ICLR 2017); without the weights the
+contexts of two domains have a cosine near 1. Whitening makes all directions of the embeddings count the same (Su et al.
+2021, arXiv:2103.15316); without it some domains still look alike. How frequent a word is, q, is counted in the text of
+the first stage. A base that is asked for it guesses badly (total variation from its stream's text: 0.4 to 0.55 on tiny):
+words that it wrongly takes for rare made up most of a context, all domains seemed alike, and on some languages the texts
+of a task seemed to be of no domain.
 
 Legend: B batch, T tokens, V vocabulary, E width of a context.
 """
@@ -70,10 +71,10 @@ class Contexts(nn.Module):
     @torch.no_grad()
     def learn_rarity(self, ids: Tensor) -> None:
         """Weigh every word by how rare it is among some token ids; a word that is not there counts most, 1."""
-        counts = torch.bincount(ids.flatten().to(self.weights.device), minlength=len(self.weights)).double()
-        counts[self.weights == 0] = 0.0
+        is_word = self.weights.cpu() > 0
+        counts = torch.bincount(ids.flatten().cpu(), minlength=len(is_word)).double() * is_word
         rare = RARITY / (RARITY + counts / counts.sum().clamp(min=1.0))
-        self.weights.copy_(torch.where(self.weights > 0, rare, 0.0))
+        self.weights.copy_(rare * is_word)
 
     @torch.no_grad()
     def read(self, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -13,9 +13,9 @@ the LM before this stage; s must give z other maps than c(x), and past contexts 
 Without the agreement past and unseen domains are lost; with one map for all (num_maps=1) there is nothing to choose:
 it learns less and forgets. Leaving the disagreement out changed no score by more than half a point (two runs on `domain`;
 ablations in docs/results.md).
-No domain is named and no text kept, only one context per stage. Under one context the LM is an ordinary one with the
-embedding matrices W (I + A), which can be baked in (`WordMap.baked`). Tied embeddings share their maps; an output
-embedding of its own has its own. A decoder's context is that of the text to the left.
+No domain is named and no text kept, only one context per stage, and how rare words were in the first. Under one context
+the LM is an ordinary one with the embedding matrices W (I + A), which can be baked in (`WordMap.baked`). Tied embeddings
+share their maps; an output embedding of its own has its own. A decoder's context is that of the text to the left.
 
 Kin: invertible adapters on the word embeddings, undone at the output (MAD-X, arXiv:2005.00052; ours are linear, mixed
 from the text, and transposed, not inverted); hypernetworks that make adapters (HyperFormer, arXiv:2106.04489); mixtures
