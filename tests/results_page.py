@@ -77,20 +77,20 @@ def outdated(folder: Path = RESULTS) -> str:
     from ctbench.plugins.find import find_plugins, load_class
     from ctbench.results.files import read_results
 
-    newest: dict[str, dict[str, int]] = {}
+    versions: dict[str, dict[str, set[int]]] = {}
     parts = [path for path in folder.glob("*") if path.is_dir() and path.name not in ("bench", "studies", "tuning")]
     for part in sorted(parts):
         for result in read_results(part).results:
-            of_method = newest.setdefault(result.method.name, {})
-            of_method[part.name] = max(of_method.get(part.name, 0), result.method.version)
+            versions.setdefault(result.method.name, {}).setdefault(part.name, set()).add(result.method.version)
     every = find_plugins("method")
-    lines, lacking = [], [f"`{name}`" for name in every if not newest.get(name, {}).keys() & {*EMBEDDED, *REAL}]
+    lines, lacking = [], [f"`{name}`" for name in every if not versions.get(name, {}).keys() & {*EMBEDDED, *REAL}]
     if lacking:
         lines.append(f"- {', '.join(lacking)} {'has' if len(lacking) == 1 else 'have'} no committed results yet.")
     for name, plugin in every.items():
         version = load_class(plugin).version
-        for old in sorted({*newest.get(name, {}).values()} - {version}):
-            places = ", ".join(f"`{place}`" for place, found in sorted(newest[name].items()) if found == old)
+        found = versions.get(name, {})
+        for old in sorted(set().union(*found.values()) - {version}):
+            places = ", ".join(f"`{place}`" for place, held in found.items() if old in held)
             lines.append(
                 f"- Results of `{name}` in {places} are of version {old}; the method is at version {version}, and its commands "
                 "do not repeat them."
