@@ -14,7 +14,7 @@ from ctbench.api.texts import argument_texts
 from ctbench.data.override import pairs
 from ctbench.engine.job import Job
 from ctbench.engine.study import Study
-from ctbench.errors import CTBenchError, did_you_mean
+from ctbench.errors import CTBenchError, RunFailed, did_you_mean
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -40,6 +40,8 @@ def takes_study(make: Callable[P, Study]) -> Callable[[Callable[..., R]], Callab
             mine = {each.name: options.pop(each.name) for each in own if each.name in options}
             try:
                 return function(make(*args, **options), **mine)
+            except RunFailed:
+                raise
             except CTBenchError as error:
                 _name_lines(error, args, options)
                 raise

@@ -69,6 +69,7 @@ def take_inventory(home: Path, results: Iterable[Result] = (), *, also: Sequence
     made = _made_by(results)
     found = [entry for shard in _shards(home / "store") for entry in _entries(shard, made)]
     found += _entries(home / "corpora", made)
+    # What has a key is an entry of its own; beside such entries, and in all other folders, scratch files have none.
     for folder in (home, home / "store", home / "corpora"):
         found += _idle_scratch(path for path in _children(folder) if not _is_key(_key_of(path)))
     for folder in (*(path for path in _children(home) if path.name not in ("store", "corpora")), *also):

@@ -180,7 +180,7 @@ def _reword(error: CTBenchError, key: str, *, named: str) -> None:
     said = re.compile(rf"--set {re.escape(key)}(?:=.*?: {re.escape(key)})?(?=[:= ])")
 
     def change(text: str) -> str:
-        return said.sub(lambda _: named, text, count=1)
+        return said.sub(lambda _: named, text)
 
     error.args = tuple(change(text) if isinstance(text, str) else text for text in error.args)
     if isinstance(error, Refused):

@@ -13,8 +13,8 @@ import ctbench
 from ctbench.engine.graph import read_runs
 from ctbench.engine.job import MAX_RUNS, Job
 from ctbench.engine.study import Study
-from ctbench.engine.studyfile import read_study
-from ctbench.errors import BadConfig, CTBenchError, UnknownName
+from ctbench.engine.studyfile import name_lines, read_study
+from ctbench.errors import BadConfig, CTBenchError, Refused, UnknownName
 from ctbench.plugins.find import find_plugins
 from ctbench.reporting.across import check_key
 
@@ -233,6 +233,17 @@ def test_a_wrong_setting_of_a_file_is_refused_by_its_line_and_one_of_the_call_by
     with pytest.raises(CTBenchError) as caught:
         ctbench.plan(path, set={key: []}, progress=False)
     assert str(caught.value).startswith((f"--set {key} is an empty list", f"--set {key}: no"))
+
+
+def test_every_refused_run_names_the_line_of_the_setting(tmp_path):
+    path = write(tmp_path, "methods = ['naive']\nstreams = ['domain']\n[set]\npretrain.lr = -1")
+    told = Refused("2 of 2 jobs are refused", [f"{name}: --set pretrain.lr=-1: pretrain.lr: too low" for name in "ab"])
+    name_lines(told, path)
+    assert told.reasons == tuple(f"{name}: study.toml:4: set.pretrain.lr: too low" for name in "ab")
+    assert str(told).splitlines()[1:] == [f"  {reason}" for reason in told.reasons]
+    other = Refused("1 job is refused", ["a: --set pretrain.lr=-1: too low"])
+    name_lines(other, path, but=["pretrain.lr"])
+    assert other.reasons == ("a: --set pretrain.lr=-1: too low",)
 
 
 @pytest.mark.parametrize("text", ["runs = 3", "runs = [3]", "set = 3", "[set]\npretrain = 3", "[[runs]]\nset = 3"])
