@@ -116,12 +116,14 @@ def test_contexts_tell_the_domains_of_a_stream_apart(read, kind, counts):
     assert (float(cosines.mean()) < 0.2) == counts
 
 
-def test_the_texts_of_a_task_are_of_their_domain(read):
+@pytest.mark.parametrize("counts", [True, False])
+def test_the_texts_of_a_task_are_of_their_domain(read, counts):
     """A cell reads other texts than a stage: where they seem to be of another domain, the LM answers as for that."""
-    corpora, tasks = contexts_of(read, "whitened")
+    corpora, tasks = contexts_of(read, "whitened", counts=counts)
     cosines = F.normalize(tasks, dim=-1) @ F.normalize(corpora, dim=-1).T
-    assert cosines.argmax(-1).tolist() == [*range(len(tasks))]
-    assert float(cosines.diagonal().min()) > 0.3
+    own, others = cosines.diagonal(), cosines.clone().fill_diagonal_(-1.0)
+    assert float(own.min()) > 0.3
+    assert (float((own - others.max(-1).values).min()) > 0.03) == counts  # all words alike: hardly nearer than the next
 
 
 def test_running_sum_is_that_of_all_batches_and_can_be_forgotten(base):
