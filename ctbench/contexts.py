@@ -3,15 +3,17 @@
 The context of some texts is the mean over their ordinary tokens of the base's word embeddings, whitened, each weighted
 by how rare the word is (a / (a + q), smooth inverse frequency: Arora, Liang, Ma, ICLR 2017); without the weights the
 contexts of two domains have a cosine near 1. Whitening makes all directions of the embeddings count the same (Su et al.
-2021, arXiv:2103.15316); without it some domains still look alike. How frequent a word is, q, is counted in the text of
-the first stage. A base that is asked for it guesses badly (total variation from its stream's text: 0.4 to 0.55 on tiny):
-words that it wrongly takes for rare made up most of a context, all domains seemed alike, and on some languages the texts
-of a task seemed to be of no domain.
+2021, arXiv:2103.15316); without it some domains still look alike. How frequent a word is, q, is what the base expects on
+average in the text of the first stage. Neither of two simpler ways will do. Counts in that text call every word rare
+that it lacks, so all later domains are the first one's opposite, and alike. What the base expects on a text of masks is
+far from any text (total variation 0.4 to 0.55 on tiny): words wrongly taken for rare made up most of a context.
 
 Legend: B batch, T tokens, V vocabulary, E width of a context.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +39,7 @@ class Contexts(nn.Module):
 
     Attributes:
         vectors: [V, E] of the words.
-        weights: [V] how much each word counts: all alike before `learn_rarity`, and special tokens never.
+        weights: [V] how much each word counts: all alike before `weigh`, and special tokens never.
         total: [E] running sum of what was observed.
         count: running sum of weights.
     """
@@ -49,6 +51,7 @@ class Contexts(nn.Module):
 
     def __init__(self, backbone: Backbone, *, kind: str = "whitened") -> None:
         super().__init__()
+        self.hides_predicted = backbone.objective == "mlm"
         embeddings: Tensor = backbone.model.get_input_embeddings().weight
         vectors = embeddings.detach().float().cpu()[: backbone.vocab_size]
         weights = torch.ones(len(vectors))
@@ -69,22 +72,29 @@ class Contexts(nn.Module):
         return self.vectors.shape[1]
 
     @torch.no_grad()
-    def learn_rarity(self, ids: Tensor) -> None:
-        """Weigh every word by how rare it is among some token ids; a word that is not there counts most, 1."""
-        is_word = self.weights.cpu() > 0
-        counts = torch.bincount(ids.flatten().cpu(), minlength=len(is_word)).double() * is_word
-        rare = RARITY / (RARITY + counts / counts.sum().clamp(min=1.0))
-        self.weights.copy_(rare * is_word)
+    def weigh(self, frequency: Tensor) -> None:
+        """Weigh every word by how rare it is.
+
+        Args:
+            frequency: [V] of each word, in any unit; what special tokens have is left out.
+        """
+        frequency = frequency.to(self.weights) * (self.weights > 0)
+        rare = RARITY / (RARITY + frequency / frequency.sum().clamp(min=1e-12))
+        self.weights.copy_(rare * (self.weights > 0))
 
     @torch.no_grad()
     def read(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return the weighted vector of each token [B, T, E] and its weight [B, T, 1]; padding has none."""
-        weights = self.weights[batch.input_ids].unsqueeze(-1)
-        vectors = F.embedding(batch.input_ids, self.vectors) * weights
-        if batch.attention_mask is None:
-            return vectors, weights
-        mask = batch.attention_mask.unsqueeze(-1)
-        return vectors * mask, weights * mask
+        """Return the weighted vector of each token [B, T, E] and its weight [B, T, 1].
+
+        Padding has none, nor have an encoder's predicted places: random words stand at some of them, most of them rare.
+        """
+        weights = self.weights[batch.input_ids]
+        if batch.attention_mask is not None:
+            weights = weights * batch.attention_mask
+        if self.hides_predicted and batch.positions is not None:
+            weights = weights.flatten().index_fill(0, batch.positions, 0.0).view_as(weights)
+        weights = weights.unsqueeze(-1)
+        return F.embedding(batch.input_ids, self.vectors) * weights, weights
 
     @torch.no_grad()
     def observe(self, batch: Batch) -> None:
@@ -102,6 +112,17 @@ class Contexts(nn.Module):
     def running(self) -> Tensor:
         """Return the context [E] of all that was observed."""
         return to_context(self.total, self.count)
+
+
+@torch.no_grad()
+def expected_words(backbone: Backbone, batches: Iterable[Batch]) -> Tensor:
+    """Return how often [V] an LM without a prompt expects each word at the predicted places of some texts, summed."""
+    total = torch.zeros(backbone.vocab_size, device=next(backbone.parameters()).device)
+    for batch in batches:
+        logits = backbone(batch, prompt=None).logits
+        assert logits is not None
+        total += logits.float().softmax(-1).sum(0)[: len(total)]
+    return total
 
 
 def to_context(total: Tensor, count: Tensor) -> Tensor:

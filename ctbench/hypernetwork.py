@@ -1,8 +1,8 @@
-"""A hypernetwork that mixes components by what a text is about, and what keeps its choices apart and in memory.
+"""A hypernetwork that shares components out by what a text is about, and what keeps its choices apart and in memory.
 
-What is mixed (prompts, maps of the word embeddings) is the method's business. Here are the contexts that the
-hypernetwork reads in a stage and in a cell, the random contexts under which an LM agrees with its teacher, and two
-losses on its shares.
+What is mixed by the shares (prompts, maps of the word embeddings) is the business of a `Mixer`. Here are the contexts
+that the hypernetwork reads in a stage and in a cell, the random contexts that it is shown beside them, and two losses on
+its shares.
 
 Legend: B batch, T tokens, E width of a context, M components, K past stages.
 """
@@ -16,11 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ctbench.backbone import Backbone, Batch, Output
+from ctbench.backbone import Backbone, Batch
 from ctbench.backbone.batch import move
-from ctbench.backbone.wordmap import Condition
-from ctbench.contexts import Contexts, distance, to_context, unit
-from ctbench.masking import first_rows
+from ctbench.contexts import Contexts, distance, expected_words, to_context, unit
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -29,8 +27,8 @@ if TYPE_CHECKING:
 
 NUM_TEXTS = 16
 """Texts whose mean is the least certain context that is shown in a stage."""
-NUM_COUNTED = 64
-"""Updates of the first stage, at least, in whose text words are counted."""
+NUM_ASKED = 16
+"""Updates of the first stage on whose text the base is asked which words it expects."""
 NUM_OTHERS = 5
 """Random contexts that the own shares are compared with."""
 SHARED = 0.2
@@ -62,8 +60,9 @@ class Settings(Protocol):
 class Hypernetwork(nn.Module):
     """Turns contexts into shares of M components: E -> bottleneck -> tanh -> M -> softmax.
 
-    A decoder is told nothing about the tokens it predicts. With running contexts a text is told about those before it;
-    a condition that may differ from place to place (`by_place`) about the tokens up to the place, too.
+    A decoder is told nothing about the tokens it predicts, but for the answers that a cell trains it on, which have entered
+    the running mean. With running contexts a text of a stage is told about others, a later one about those before it; a
+    condition that may differ from place to place (`by_place`) about the tokens up to the place, too.
 
     Args:
         backbone: the untouched base.
@@ -118,11 +117,12 @@ class Hypernetwork(nn.Module):
         return to_context(total, count).view(vectors.shape)
 
     def begin(self, stage: Stage) -> None:
-        """Begin a stage: the first one tells how rare words are, see `Contexts`."""
+        """Begin a stage: before the first one the base tells how rare words are, see `Contexts`."""
         self.contexts.forget()
         if not len(past_contexts(stage)):
-            steps = range(0, stage.num_steps, max(1, stage.num_steps // NUM_COUNTED))
-            self.contexts.learn_rarity(torch.cat([*map(stage.blocks_of, steps)]))
+            steps = (step % stage.num_steps for step in range(NUM_ASKED))  # in a short stage as many: it may be a price
+            batches = (stage.mask(stage.blocks_of(step), "asked") for step in steps)
+            self.contexts.weigh(expected_words(stage.teacher, batches))
 
     @torch.no_grad()
     def stage_context(self, stage: Stage, batch: Batch) -> Tensor:
@@ -132,11 +132,10 @@ class Hypernetwork(nn.Module):
         batch, so that the contexts of cells look familiar. A decoder's text is not among those that it is told about.
         """
         vectors, weights = self.contexts.read(batch)
-        if self.is_causal and not self.is_running:
-            return self._from_the_left(vectors, weights)
         total, count = vectors.sum(1), weights.sum(1)
         if not self.is_running:
-            return to_context(total, count)
+            self.contexts.observe(batch)  # to be remembered
+            return self._from_the_left(vectors, weights) if self.is_causal else to_context(total, count)
         generator, size = stage.generator("contexts"), len(total)
         keys = generator.random((size, size), dtype=np.float32) + self.is_causal * np.eye(size, dtype=np.float32)
         num_texts = min(NUM_TEXTS, size - self.is_causal)  # a decoder's only text has none beside it
@@ -152,7 +151,7 @@ class Hypernetwork(nn.Module):
 
     @torch.no_grad()
     def random_context(self, stage: Stage, own: Tensor, *, purpose: str) -> Tensor:
-        """Return a context [n, E] unlike each of the own ones: half of the time that of a past stage, once there is any.
+        """Return a context [n, E] for each own one, unlike it or, half of the time, that of a past stage once there is any.
 
         Both kinds are shown with a little of another direction.
 
@@ -178,16 +177,16 @@ class Hypernetwork(nn.Module):
     # Losses on its shares
 
     def keeping(self, stage: Stage) -> Tensor:
-        """Return the mean KL divergence, in nats, of its shares from its teacher's on past contexts."""
+        """Return the mean KL divergence, in nats, of its shares from those of its teacher on past contexts."""
         past = past_contexts(stage)
         generator = stage.generator("kept contexts")
         context = blurred(past.repeat(-(-NUM_TEXTS // len(past)), 1), generator)
         with torch.no_grad():
-            wanted = mixer_of(stage.teacher).network(context)
+            wanted = network_of(stage.teacher)(context)
         return divergence(wanted, self(context)).mean()
 
     def disagreement(self, stage: Stage, context: Tensor, shares: Tensor) -> Tensor:
-        """Return the mean overlap, in [0, 1], of the shares [B, M] on contexts [B, E] with those on random contexts.
+        """Return the mean overlap, in [0, 2], of the shares [B, ..., M] on contexts [B, ..., E] with those on random ones.
 
         A pair counts by 1 - the cosine of its contexts, so alike contexts may have alike shares. Unlike the hinge of a
         cosine, which is 1 between hidden states that hardly differ, it has a gradient from the start.
@@ -197,58 +196,10 @@ class Hypernetwork(nn.Module):
         return (overlap * distance(context.unsqueeze(-2), others)).mean()
 
 
-class Mixer(nn.Module):
-    """A prompter whose condition, a prompt or a map of the word embeddings, is mixed by a hypernetwork."""
-
-    network: Hypernetwork
-
-    def of(self, shares: Tensor) -> Condition:
-        """Return the condition that shares [..., M] give."""
-        raise NotImplementedError
-
-    def forward(self, _backbone: Backbone, batch: Batch) -> Condition:
-        """Return the condition of some texts outside a stage, see `Hypernetwork.context_of`."""
-        return self.of(self.network(self.network.context_of(batch)))
-
-    def told(self, text: Batch) -> Condition:
-        """Return the condition of one context, that of all texts of a batch together."""
-        total, count = (part.flatten(0, 1).sum(0) for part in self.network.contexts.read(text))
-        return self.of(self.network(to_context(total, count)))
-
-    def random(self, batch: Batch, generator: np.random.Generator) -> Condition:
-        """Return the condition of a random context, unlike that of the texts and unlike any past one."""
-        own = of_texts(self.network.context_of(batch))
-        return self.of(self.network(scrambled(own, generator, share=0.0)))
-
-
-def random_passes(
-    stage: Stage, batch: Batch, context: Tensor, *, fraction: float, lm: bool = True
-) -> tuple[Output, Output]:
-    """Run a share of a stage's texts under random contexts.
-
-    Args:
-        stage: whose backbone's prompter is a `Mixer`.
-        batch: its texts.
-        context: their own contexts [B, E].
-        fraction: share of the rows, in [0, 1], one at least.
-        lm: whether logits are wanted.
-
-    Returns:
-        What the LM in training and, without gradient, its teacher make of them, each with its own hypernetwork.
-    """
-    some = first_rows(batch, max(1, round(fraction * len(context))))
-    mixer, before = mixer_of(stage.backbone), mixer_of(stage.teacher)
-    random = mixer.network.random_context(stage, context[: len(some.input_ids)], purpose="random contexts")
-    student = stage.backbone(some, prompt=mixer.of(mixer.network(random)), lm=lm)
-    with torch.no_grad():
-        teacher = stage.teacher(some, prompt=before.of(before.network(random)), lm=lm)
-    return student, teacher
-
-
-def mixer_of(backbone: Backbone) -> Mixer:
-    """Return a backbone's prompter, which is a `Mixer`."""
+def network_of(backbone: Backbone) -> Hypernetwork:
+    """Return the hypernetwork of a backbone's prompter, which is a `Mixer`."""
     assert backbone.prompter is not None
-    return cast(Mixer, backbone.added[backbone.prompter])
+    return cast(Hypernetwork, backbone.added[backbone.prompter].network)
 
 
 def scrambled(context: Tensor, generator: np.random.Generator, *, share: float) -> Tensor:
@@ -280,13 +231,6 @@ def divergence(wanted: Tensor, given: Tensor) -> Tensor:
     """Return the KL divergence [...] in nats of shares `given` [..., M] from `wanted`."""
     wanted, given = (shares.clamp(min=1e-9).log() for shares in (wanted, given))
     return F.kl_div(given, wanted, log_target=True, reduction="none").sum(-1)
-
-
-def agreement(student: Output, teacher: Output) -> Tensor:
-    """Return the mean KL divergence, in nats, of the student's outputs from the teacher's at the predicted places."""
-    assert teacher.logits is not None and student.logits is not None
-    wanted, given = (F.log_softmax(logits.float(), dim=-1) for logits in (teacher.logits, student.logits))
-    return F.kl_div(given, wanted, log_target=True, reduction="batchmean")
 
 
 def _signs(generator: np.random.Generator, like: Tensor) -> Tensor:

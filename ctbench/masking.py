@@ -7,6 +7,7 @@ LM head sees `num_places` positions instead of all of them.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ class Masker:
         mask_fraction: share of places predicted under "mlm", in (0, 1).
         mask_id: id of the mask token under "mlm".
         vocabulary: number of ids that a random token is drawn from.
-        special_ids: ids that are never predicted under "mlm".
+        special_ids: ids that are predicted under "mlm" only in a row that has too few others.
         random_ids: those ids, [vocabulary]; None if they are the numbers from 0 on.
     """
 
@@ -42,7 +43,7 @@ class Masker:
     @classmethod
     def of(cls, backbone: Backbone, mask_fraction: float) -> Masker:
         """Return the masker that fits a backbone; rows of its embeddings that no token stands for are never drawn."""
-        ids = np.unique(np.fromiter(backbone.tokenizer.get_vocab().values(), dtype=np.int64))
+        ids = _token_ids(backbone.tokenizer, len(backbone.tokenizer))
         return cls(
             objective=backbone.objective,
             mask_fraction=mask_fraction,
@@ -78,6 +79,12 @@ class Masker:
         return _batch(masked, starts + columns, targets)
 
 
+@lru_cache(maxsize=4)
+def _token_ids(tokenizer: Any, _size: int) -> Blocks:
+    """Return the ids that a tokenizer has a token for, in order; listing a large vocabulary takes a good part of an update."""
+    return np.unique(np.fromiter(tokenizer.get_vocab().values(), dtype=np.int64))
+
+
 def replace_rows(batch: Batch, other: Batch) -> Batch:
     """Return `batch` with its last rows replaced by all rows of `other`; both of the same length.
 
@@ -99,7 +106,7 @@ def replace_rows(batch: Batch, other: Batch) -> Batch:
 
 
 def first_rows(batch: Batch, count: int) -> Batch:
-    """Return the first `count` texts of a batch; every row has as many places to predict."""
+    """Return the first `count` texts of a batch, to compare outputs on: places to predict, as many in every row, no targets."""
     mask, positions = batch.attention_mask, batch.positions
     return Batch(
         input_ids=batch.input_ids[:count],

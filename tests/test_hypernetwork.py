@@ -12,8 +12,9 @@ from torch.nn import functional as F
 from ctbench import Mixer
 from ctbench.backbone.batch import Batch
 from ctbench.backbone.loading import load_backbone
-from ctbench.contexts import RARITY, distance, to_context
-from ctbench.hypernetwork import blurred, divergence, mixer_of, past_contexts, scrambled
+from ctbench.contexts import distance, expected_words, to_context
+from ctbench.hypernetwork import NUM_ASKED, blurred, divergence, past_contexts, scrambled
+from ctbench.mixer import mixer_of
 from ctbench.plugins.find import get_method
 from ctbench.randomness import make_generator
 
@@ -52,14 +53,17 @@ def test_scrambled_contexts_are_unlike_and_blurred_ones_alike():
 def test_the_first_stage_alone_tells_how_rare_words_are_and_the_weights_keep_it(stage, small):
     network = network_of(stage)
     assert float(network.contexts.weights.max()) == 1.0 == float(network.contexts.weights[20:40].min())
+    stage.prepare()
     network.begin(stage)
-    counts = torch.bincount(torch.cat([stage.blocks_of(step) for step in range(stage.num_steps)]).flatten()).double()
-    ordinary = [word for word in counts.nonzero().flatten().tolist() if word not in stage.backbone.special_ids]
-    share = counts[ordinary] / counts[ordinary].sum()
     learned = network.contexts.weights.clone()
-    torch.testing.assert_close(learned[ordinary].double(), RARITY / (RARITY + share), atol=1e-6, rtol=1e-5)
+    assert stage.has_teacher  # the base is asked as the LM before the first stage
+    stage.prepare()
+    asked = [stage.mask(stage.blocks_of(step % stage.num_steps), "asked") for step in range(NUM_ASKED)]
+    network.contexts.weigh(expected_words(small[1], asked))
+    torch.testing.assert_close(learned, network.contexts.weights)
+    assert 0.0 < float(learned[20:40].min()) < 0.5
     stage.memory["contexts"] = [torch.ones(network.contexts.width)]
-    stage.blocks_of = lambda step: torch.full((1, LENGTH), ordinary[0])
+    stage.blocks_of = None  # no text is read any more
     network.begin(stage)
     assert torch.equal(network.contexts.weights, learned)
     stored = {name for name in stage.backbone.state_dict() if name.endswith("contexts.weights")}
@@ -140,3 +144,20 @@ def test_divergence_is_0_for_equal_shares_and_the_closed_form_otherwise():
 def test_mixers_condition_is_the_methods_business(stage):
     with pytest.raises(NotImplementedError):
         Mixer().of(torch.ones(2))
+
+
+@pytest.mark.parametrize("reads", ["running", "single"])
+def test_the_mean_of_what_a_stage_read_is_remembered(small, reads):
+    stream, base, blocks = small
+    method = get_method("hypermap", reads=reads)
+    stage = make_loop(method, build(method, base, stream), {stream.names[0]: blocks[stream.names[0]]}).stage
+    stage.prepare()
+    network = network_of(stage)
+    network.begin(stage)
+    for step in range(2):
+        stage.start_step(step)
+        network.stage_context(stage, stage.mask(stage.blocks_of(step), "lm"))
+    network.remember(stage)
+    past = past_contexts(stage)
+    assert float(past.square().mean()) == pytest.approx(1.0, rel=1e-5)
+    assert float(network.contexts.count) == 0.0

@@ -66,7 +66,7 @@ class Prompt:
 
     Attributes:
         vectors: at the input [P, D] or [B, P, D] with D = `Backbone.width`; deep [L, P, D] or [B, L, P, D] with
-            D = `Backbone.hidden_size`; as keys and values with D = 2 K, see `ctbench.keyprompt`.
+            D = `Backbone.hidden_size`; as keys and values with D = 2 K, see `ctbench.backbone.keyprompt`.
         deep: whether every layer gets its own vectors.
         keys: whether a deep prompt's vectors are keys and values and not hidden states.
     """

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from ctbench.data.pointers import pointer_store
-from ctbench.errors import BadConfig, BadData, first_line
+from ctbench.errors import BadConfig, BadData, did_you_mean, first_line
 from ctbench.machine.files import read_path
 
 MADE: Final[Mapping[str, tuple[Literal["mlm", "clm"], str]]] = {
@@ -68,8 +68,10 @@ def find_checkpoint(name: str, *, revision: str | None = None, online: bool = Fa
         )
     except (OSError, HfHubHTTPError, HFValidationError) as error:
         advice = "check the id and the network" if online else "add --online to download it, or name a local folder"
+        near = "" if "/" in name else did_you_mean(name, MADE)
+        meant = f"{near.removeprefix('; ')} " if near.endswith("?") else ""
         raise BadConfig(
-            f"no model '{name}': not an existing folder, and not to be had from the Hugging Face "
+            f"no model '{name}': {meant}not an existing folder, and not to be had from the Hugging Face "
             f"{'hub' if online else 'cache'} ({type(error).__name__}); {advice}"
         ) from None
     if not (Path(found) / "config.json").is_file():

@@ -10,6 +10,7 @@ from ctbench.data.schema import GENERAL
 from ctbench.engine.identity import StageIdentity
 from ctbench.engine.node import Spec
 from ctbench.machine.device import device, isolated
+from ctbench.mixer import Mixer
 from ctbench.randomness import seed_from
 from ctbench.stage import StageInputs
 from ctbench.training.finetune import held_out_loss
@@ -44,6 +45,9 @@ def probes_of(materials: Materials, spec: Spec, inputs: StageInputs, parent: str
                 continue  # too little general text to hold a block of it out
             backbone, _ = materials.restore(lookup, method, identity.build_seed, parent)
             backbone.load_state(state)
+            for module in backbone.added.values():
+                if isinstance(module, Mixer):
+                    module.forget()  # what the stage has read: a cell begins with nothing
             told = identity.domains[-1] if name == GENERAL else name
             with isolated(threads=recipe.threads):
                 torch.manual_seed(seed_from(identity.build_seed, [told], "adapt") >> 1)

@@ -15,7 +15,7 @@ from ctbench.backbone.state import copy_into, unique_tensors
 from ctbench.backbone.tokenizer import quiet
 from ctbench.backbone.wordmap import Condition, WordMap
 from ctbench.errors import BadConfig
-from ctbench.hypernetwork import Mixer
+from ctbench.mixer import Mixer
 
 
 def is_conditional(backbone: Backbone) -> bool:

@@ -19,8 +19,8 @@ from torch.nn import functional as F
 from ctbench.backbone import Backbone, Batch
 from ctbench.backbone.shards import whole
 from ctbench.backbone.wordmap import Condition, WordMap
-from ctbench.hypernetwork import Mixer
 from ctbench.masking import Masker
+from ctbench.mixer import Mixer
 from ctbench.randomness import make_generator
 from ctbench.results.inert import CHANGE, DOMAINS, GRADIENT, PROBED
 

@@ -268,10 +268,20 @@ def test_relative_positions_have_no_limit(loaded, model_type):
 
 
 def test_training_after_evaluation_in_inference_mode(loaded):
-    backbone, batch = copy.deepcopy(loaded("bert")), make_batch(num_tokens=11)
-    with torch.inference_mode():
-        backbone(batch)
-    backbone(batch).loss.backward()
+    batch = make_batch(num_tokens=11)
+
+    def gradients(*, evaluates: bool) -> dict[str, torch.Tensor]:
+        backbone = copy.deepcopy(loaded("bert")).eval()
+        if evaluates:
+            with torch.inference_mode():
+                backbone(batch)
+        backbone(batch).loss.backward()
+        return {name: weight.grad for name, weight in backbone.trainable() if weight.grad is not None}
+
+    found, wanted = gradients(evaluates=True), gradients(evaluates=False)
+    assert found.keys() == wanted.keys()
+    assert wanted
+    assert all(torch.equal(found[name], wanted[name]) for name in wanted)
 
 
 def test_what_goes_wrong_in_a_pass_leaves_no_trace(loaded):

@@ -57,8 +57,9 @@ def test_past_domains_and_general_text_are_probed_and_no_number_changes(place):
 
 
 @pytest.mark.slow
-def test_the_ends_of_the_probes_are_the_rows_of_the_loss_matrix(place):
-    result = go(place, **PROBED)
+@pytest.mark.parametrize("method", ["naive", "hypermap"])
+def test_the_ends_of_the_probes_are_the_rows_of_the_loss_matrix(place, method):
+    result = go(place, method, **PROBED)
     first, second = result.stages
     assert (second.probes["domain-1"][0], second.probes["domain-1"][-1]) == tuple(result.lm_loss[1:, 0])
     assert (first.probes["general"][0], first.probes["general"][-1]) == result.general_loss[:2]

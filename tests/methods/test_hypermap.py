@@ -13,8 +13,8 @@ from torch.nn import functional as F
 from ctbench.backbone import Batch
 from ctbench.backbone.loading import load_backbone
 from ctbench.data.tasks import encode_task
-from ctbench.hypernetwork import mixer_of
 from ctbench.masking import Masker
+from ctbench.mixer import mixer_of
 from ctbench.plugins.find import get_method
 from ctbench.randomness import make_generator
 from ctbench.training.finetune import finetune

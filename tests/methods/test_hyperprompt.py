@@ -7,12 +7,13 @@ import dataclasses
 
 import pytest
 import torch
-from method_helpers import LENGTH, build, make_loop, naive, same_state, slow, train, train_stream
+from method_helpers import LENGTH, RECIPE, build, make_loop, naive, same_state, slow, train, train_stream
 
 from ctbench.backbone.batch import Batch
 from ctbench.backbone.loading import load_backbone
 from ctbench.errors import BadConfig
-from ctbench.hypernetwork import mixer_of
+from ctbench.hypernetwork import NUM_ASKED
+from ctbench.mixer import mixer_of
 from ctbench.plugins.find import get_method
 
 
@@ -95,18 +96,19 @@ def test_loss_terms_and_their_cost(small, stages):
     method = get_method("hyperprompt")
     assert stages[2][2].losses.keys() == {"loss", "lm", "agree", "disagree", "keep"}
     assert stages[1][2].losses.keys() == {"loss", "lm", "agree", "disagree"}
-    # Prompt places count; two passes over half of the rows come on top, in some updates without a prompt.
+    # Prompt places count; two passes over half of the rows come on top, in some updates without a prompt. Before its first
+    # stage the base is asked which words it expects, without a prompt.
     prompted = (LENGTH + method.prompt_length) / LENGTH
     record = stages[2][2]
     assert record.tokens * (prompted + 1) < record.forward_tokens < record.tokens * 2 * prompted
     for share, places in ((0.0, prompted), (1.0, 1.0)):
         one = get_method("hyperprompt", bare_fraction=share)
         _, _, record = train(one, build(one, small.base, small.stream), small.first)
-        assert record.forward_tokens == record.tokens * (prompted + places)
+        assert record.forward_tokens == record.tokens * (prompted + places) + NUM_ASKED * RECIPE.batch * LENGTH
     bare = get_method("hyperprompt", agree_weight=0.0, disagree_weight=0.0, keep_weight=0.0)
     _, _, record = train(bare, build(bare, small.base, small.stream), small.first)
     assert record.losses.keys() == {"loss", "lm"}
-    assert record.forward_tokens == record.tokens * prompted
+    assert record.forward_tokens == record.tokens * prompted + NUM_ASKED * RECIPE.batch * LENGTH
 
 
 @pytest.mark.parametrize("bare_fraction", [0.0, 1.0])

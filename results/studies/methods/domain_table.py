@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Protocol, cast
 import torch
 from torch import Tensor, nn
 
-from ctbench.hypernetwork import agreement
 from ctbench.masking import first_rows
+from ctbench.mixer import agreement
 
 if TYPE_CHECKING:
     from ctbench import Backbone, Batch, Stage

@@ -31,7 +31,7 @@ class OracleMap(Method):
     """Rank of every map."""
     gain: float = hyper(16.0, low=0.0)
     """The maps move this many times as far as other weights do."""
-    agree_weight: float = hyper(2.0, low=0.0)
+    agree_weight: float = hyper(3.0, low=0.0)
     """Weight of the agreement with the teacher; 0 leaves it out."""
     random_fraction: float = hyper(0.5, low=0.0, high=1.0)
     """Share of each batch's rows that are run under another condition too, in [0, 1], one row at least."""

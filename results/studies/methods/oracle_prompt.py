@@ -31,7 +31,7 @@ class OraclePrompt(Method):
     """P, vectors in front of the text."""
     scale: float = hyper(3.0, low=0.0)
     """Standard deviation of the vectors at the start."""
-    gain: float = hyper(30.0, low=0.1, high=1000.0)
+    gain: float = hyper(100.0, low=0.1, high=1000.0)
     """The vectors move this many times as far as other weights do."""
     agree_weight: float = hyper(1.0, low=0.0)
     """Weight of the agreement with the teacher; 0 leaves it out."""
