@@ -1,7 +1,7 @@
 """How many updates a stage makes: as many as its tokens buy, or as the FLOPs of naive's tokens buy (`pretrain.equal_compute`).
 
-What an update costs is measured, for only the method knows: each stage of the plan makes two updates on random tokens, with
-an LM of the run's shapes. FLOPs depend on shapes alone, so nothing of it enters a number but the count of updates.
+What an update costs is measured, for only the method knows: each stage of the plan makes a few updates on random tokens,
+with an LM of the run's shapes. FLOPs depend on shapes alone, so nothing of it enters a number but the count of updates.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ctbench.plans import BASE, Plan
 from ctbench.plugins.source import source_digest
 from ctbench.randomness import make_generator, seed_from
 from ctbench.stage import StageInputs
-from ctbench.training.pretrain import StageLoop
+from ctbench.training.pricing import Price, SampledLoop
 from ctbench.training.schedules import CROSSING, Place, trunk_steps
 
 if TYPE_CHECKING:
@@ -37,20 +37,10 @@ if TYPE_CHECKING:
     from ctbench.engine.inputs import Inputs
     from ctbench.memory import Tree
 
-NUM_UPDATES: Final = 2
-"""Updates that are measured of a stage."""
 NUM_BLOCKS: Final = 4096
 """Blocks of random tokens that a measured stage can draw from."""
 _SEED: Final = 0
 _KNOWN: dict[str, tuple[int, ...]] = {}
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Price:
-    """FLOPs of a stage: `fixed`, to begin and to end it, and `update`, of each of its updates."""
-
-    fixed: float
-    update: float
 
 
 def steps_by_tokens(stream: Stream, domains: Sequence[str]) -> int:
@@ -111,14 +101,18 @@ def stage_place(stream: Stream, plan: Plan, steps: Sequence[int], number: int) -
 
 def _equal_steps(inputs: Inputs, by_tokens: Sequence[int]) -> tuple[int, ...]:
     base, naive = _untrained(inputs), Method()
-    (usual,) = _prices(inputs, base, naive, inputs.plan.stages[:1], (BASE,))
-    prices = _prices(inputs, base, inputs.method, inputs.plan.stages, inputs.plan.parents)
+    (usual,) = _prices(inputs, base, naive, [(inputs.plan.stages[0], BASE, by_tokens[0])])
+    stages = list(zip(inputs.plan.stages, inputs.plan.parents, by_tokens, strict=True))
     found = []
-    for number, (price, steps) in enumerate(zip(prices, by_tokens, strict=True), start=1):
-        left = steps * usual.update - price.fixed
+    for number, (price, steps) in enumerate(
+        zip(_prices(inputs, base, inputs.method, stages), by_tokens, strict=True), start=1
+    ):
+        num_ends = 2 if trunk_steps(inputs.stream.recipe.pretrain, steps) < steps else 1  # a trunk ends, and its branch
+        fixed = price.begin + num_ends * price.end
+        left = steps * usual.update - fixed
         if left < price.update:
             raise BadConfig(
-                f"stage {number} of {inputs.plugin.name} costs {price.fixed + price.update:.2g} FLOPs with a single update, "
+                f"stage {number} of {inputs.plugin.name} costs {fixed + price.update:.2g} FLOPs with a single update, "
                 f"more than all of naive's ({steps * usual.update:.2g}): raise pretrain.tokens, or leave equal_compute out"
             )
         found.append(int(left / price.update + 1e-6))
@@ -136,9 +130,9 @@ def _untrained(inputs: Inputs) -> Backbone:
 
 
 def _prices(
-    inputs: Inputs, base: Backbone, method: Method, stages: Sequence[Sequence[str]], parents: Sequence[int]
+    inputs: Inputs, base: Backbone, method: Method, stages: Sequence[tuple[Sequence[str], int, int]]
 ) -> list[Price]:
-    """Return what each stage of a plan costs."""
+    """Return what each stage of a plan costs, given its domains, its parent and its number of updates."""
     recipe = dataclasses.replace(
         inputs.stream.recipe.pretrain,
         precision=cast("Any", inputs.arithmetic["pretrain"].precision),
@@ -150,31 +144,32 @@ def _prices(
         built = method.build(copy.deepcopy(base), inputs.stream)
     done: list[tuple[Backbone, Tree]] = [(built, {})]
     found = []
-    for domains, parent in zip(stages, parents, strict=True):
+    for domains, parent, num_steps in stages:
         names = [*domains, *([GENERAL] if method.configured_traits.reads_general_text else [])]
-        loop = _loop(method, done[parent], {name: _random_blocks(base, recipe, name) for name in names}, recipe)
+        blocks = {name: _random_blocks(base, recipe, name) for name in names}
+        loop = SampledLoop(method, _stage_inputs(done[parent], blocks, recipe, num_steps))
         loop.run()
         done.append((loop.stage.backbone, loop.stage.memory))
-        whole = loop.flops.whole
-        found.append(Price(fixed=whole, update=(loop.flops.total - whole) / NUM_UPDATES))
+        found.append(loop.price)
     return found
 
 
-def _loop(method: Method, start: tuple[Backbone, Tree], blocks: dict[str, Blocks], recipe: PretrainRecipe) -> StageLoop:
+def _stage_inputs(
+    start: tuple[Backbone, Tree], blocks: dict[str, Blocks], recipe: PretrainRecipe, num_steps: int
+) -> StageInputs:
     before, memory = start
     own = dict(blocks)
     general = own.pop(GENERAL, None)
-    inputs = StageInputs(
+    return StageInputs(
         backbone=copy.deepcopy(before).to(device()),
         memory=copy.deepcopy(memory),
         blocks=own,
         general=general,
         recipe=recipe,
-        num_steps=NUM_UPDATES,
+        num_steps=num_steps,
         seed=_SEED,
         load_teacher=lambda: copy.deepcopy(before),
     )
-    return StageLoop(method, inputs)
 
 
 class _RandomTokens:
