@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 LOG_EVERY: Final = 10
 """Number of updates per logged point; the losses of a point are means over them."""
+STEP: Final = "step"
 _NORM: Final = "gradient norm"
+RESERVED: Final = ("loss", STEP, _NORM)
+"""Names of columns that no term of a loss may have."""
 _ADVICE: Final = "lower pretrain.lr, raise pretrain.warmup_fraction or lower pretrain.clip"
 
 
@@ -56,7 +59,10 @@ class TrainingRecord:
 
 
 class LossLog:
-    """Means of the loss terms over `LOG_EVERY` updates; nothing waits for a GPU between two points."""
+    """Means of the loss terms over `LOG_EVERY` updates; nothing waits for a GPU between two points.
+
+    A term that an update lacks counts 0 there, so the terms of every point add up to its loss.
+    """
 
     def __init__(self) -> None:
         self.columns: dict[str, list[float]] = {}
@@ -104,8 +110,10 @@ class LossLog:
             raise RunFailed(self._divergence())
         if max_loss is not None and means["loss"] > max_loss:
             raise RunFailed(self._explosion(means, max_loss))
-        for name, mean in {"step": step, **means}.items():
-            self.columns.setdefault(name, []).append(mean)
+        num_points = len(self.steps)
+        for name in {**self.columns, **means, STEP: step}:
+            earlier = self.columns.setdefault(name, [0.0] * num_points)
+            earlier.append(step if name == STEP else means.get(name, 0.0))
         self._window = []
         return means
 
@@ -140,9 +148,9 @@ class LossLog:
     @property
     def steps(self) -> tuple[int, ...]:
         """Numbers of updates at the logged points."""
-        return tuple(int(step) for step in self.columns.get("step", []))
+        return tuple(int(step) for step in self.columns.get(STEP, []))
 
     @property
     def losses(self) -> dict[str, tuple[float, ...]]:
         """The logged means by name of the term."""
-        return {name: tuple(values) for name, values in self.columns.items() if name != "step"}
+        return {name: tuple(values) for name, values in self.columns.items() if name != STEP}

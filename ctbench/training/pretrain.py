@@ -25,7 +25,7 @@ from ctbench.training.checkpoint import StageCheckpoint, adopt, capture, restore
 from ctbench.training.effects import gradient_notes, looks
 from ctbench.training.flops import FlopMeter, counted
 from ctbench.training.hooks import LoopHooks
-from ctbench.training.log import LOG_EVERY, LossLog, TrainingRecord
+from ctbench.training.log import LOG_EVERY, RESERVED, LossLog, TrainingRecord
 from ctbench.training.optimizer import load_optimizer_state, make_optimizer, optimizer_state
 from ctbench.training.probes import Probes
 from ctbench.training.schedules import START, Place, learning_rate
@@ -277,6 +277,11 @@ def _checked(method: Method, terms: Any) -> dict[str, Tensor]:
     if not isinstance(terms, Mapping):
         raise BadPlugin(f"{wanted}; it returned a {type(terms).__name__}")
     for name, term in terms.items():
+        if not isinstance(name, str) or not name or name in RESERVED or "/" in name:
+            names = ", ".join(f"'{word}'" for word in RESERVED)
+            raise BadPlugin(
+                f"{wanted}; a term may not be called {name!r}: expected a text without '/', none of {names}"
+            )
         if not isinstance(term, Tensor) or term.numel() != 1:
             found = f"a tensor of shape {list(term.shape)}" if isinstance(term, Tensor) else f"a {type(term).__name__}"
             raise BadPlugin(f"{wanted}; '{name}' is {found}")
