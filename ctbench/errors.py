@@ -11,7 +11,10 @@ import errno
 import sys
 import warnings
 from collections.abc import Iterable
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
+
+_PACKAGE: Final = Path(__file__).parent
 
 
 def one_line(text: object) -> str:
@@ -37,6 +40,20 @@ def first_line(error: BaseException) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     shown = lines[:2] if lines and lines[0].endswith(":") else lines[:1]
     return one_line(" ".join(shown)) or type(error).__name__
+
+
+def code_place(error: BaseException) -> str:
+    """Return " (FILE, line N)" for the line of somebody's own code that an exception came from, "" if it came from none."""
+    import sysconfig  # both cost every start, and this is called when something has failed
+    import traceback
+
+    library = sysconfig.get_path("stdlib")
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        path = Path(frame.filename)
+        is_foreign = path.is_relative_to(_PACKAGE) or path.is_relative_to(library) or "site-packages" in path.parts
+        if path.suffix == ".py" and not is_foreign:
+            return f" ({path.name}, line {frame.lineno})"
+    return ""
 
 
 def listing(names: Iterable[object], *, most: int = 12) -> str:

@@ -90,6 +90,10 @@ class Method:
                 found = "no default" if field.default is dataclasses.MISSING else f"the default {field.default!r}"
                 wanted = "a number, true or false, or a text"
                 raise BadPlugin(f"hyper-parameter {field.name} of {cls.__name__} has {found}; expected {wanted}")
+            declared = str(getattr(field.type, "__name__", field.type))
+            if _DECLARED.get(declared, _kind(field)) is not _kind(field):
+                found = f"is declared {declared} and has the default {field.default!r}"
+                raise BadPlugin(f"hyper-parameter {field.name} of {cls.__name__} {found}; both must be of one type")
 
     def __post_init__(self) -> None:
         for field in _fields(type(self)):
@@ -128,6 +132,9 @@ class Method:
 
     def loss(self, stage: Stage, batch: Batch) -> dict[str, Tensor]:
         """Return the named, weighted terms of the loss; their sum is minimised and each is a column of the log.
+
+        Names are texts without "/"; "loss", "step" and "gradient norm" are columns of their own. A term that an update
+        lacks counts 0 there.
 
         Outputs of a pass are valid until the next update (compiled layers overwrite them): clone tensors that you keep
         longer.
@@ -174,6 +181,20 @@ class Method:
     def settings(self) -> dict[str, Any]:
         """Return the hyper-parameters by name."""
         return dataclasses.asdict(self)  # type: ignore[call-overload, no-any-return]  # every subclass is a dataclass
+
+
+def returned_backbone(given: object, method: Method, hook: str) -> Backbone:
+    """Return what `build` or `adapt` of a method returned.
+
+    Raises:
+        BadPlugin: it is no backbone.
+    """
+    from ctbench.backbone import Backbone
+
+    if not isinstance(given, Backbone):
+        name, found = type(method).__name__.lower(), type(given).__name__
+        raise BadPlugin(f"{hook} of method '{name}' returns a {found}; the backbone is wanted")
+    return given
 
 
 def configure(cls: type[Method], name: str, settings: Mapping[str, Any]) -> Method:
@@ -254,4 +275,5 @@ _TYPES: Final[Mapping[type, Any]] = {
     bool: Flag,
     str: Annotated[str, Strict()],
 }
+_DECLARED: Final = {kind.__name__: kind for kind in _TYPES}
 _WORDS: Final = {int: "a whole number", float: "a finite number", bool: "true or false", str: "a text"}

@@ -92,6 +92,19 @@ def test_whole_numbers_and_floats_are_taken_for_each_other_where_nothing_is_lost
         get_method(str(path), count=0.5)
 
 
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('weight: float = hyper("a", low=0.0)', "weight of Mine is declared float and has the default 'a'"),
+        ("weight: int = hyper(0.5)", "weight of Mine is declared int and has the default 0.5"),
+        ("weight: int = hyper(True)", "weight of Mine is declared int and has the default True"),
+    ],
+)
+def test_a_default_of_another_type_than_declared_is_refused(tmp_path, line, message):
+    with pytest.raises(BadPlugin, match=message):
+        get_method(str(write_method(tmp_path, line)))
+
+
 def test_every_setting_of_every_method_has_a_help_text():
     for plugin in find_plugins("method").values():
         described = describe_method(plugin)

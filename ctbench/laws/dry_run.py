@@ -276,7 +276,7 @@ class DryRun:
             yield
         except (CTBenchError, DryRunFailed):
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             own = sys.modules[self.cls.__module__].__file__
             lines = [frame for frame in traceback.extract_tb(error.__traceback__) if frame.filename == own]
             place = f" ({Path(lines[-1].filename).name}:{lines[-1].lineno})" if lines else ""
@@ -289,5 +289,5 @@ def _backbone(given: object, hook: str) -> Backbone:
     return given
 
 
-def _one_line(error: Exception) -> str:
+def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split()) or type(error).__name__

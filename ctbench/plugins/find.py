@@ -11,6 +11,7 @@ import contextlib
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
@@ -21,7 +22,7 @@ from pathlib import Path
 from types import CodeType
 from typing import TYPE_CHECKING, Any, Final
 
-from ctbench.errors import BadConfig, BadPlugin, UnknownName, did_you_mean, first_line
+from ctbench.errors import BadConfig, BadPlugin, UnknownName, code_place, did_you_mean, first_line
 from ctbench.machine.files import read_path
 from ctbench.plugins.plugin import Plugin
 from ctbench.plugins.source import describe_method, method_class, parse_method
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 
 GROUPS: Final = {"method": "ctbench.methods", "stream": "ctbench.benchmarks"}
 _SUFFIXES: Final = {"method": ".py", "stream": ".toml"}
+HOOKS: Final = ("plan", "build", "begin", "loss", "after_backward", "after_step", "end", "adapt", "bake")
+"""What the engine calls of a method."""
 MOST_FILES: Final = 200
 """Files of a folder that are looked at for the one that a misspelt path means."""
 
@@ -90,7 +93,9 @@ def find_plugin(kind: str, name: str) -> Plugin:
     if name.endswith(suffix):
         path = read_path(name).resolve()
         if not path.is_file():
-            meant = did_you_mean(name, files_near(name, suffix))
+            if path.is_dir():
+                raise BadPlugin(f"'{name}' is a folder; the path of a {suffix} file is wanted")
+            meant = file_meant(name, suffix)
             raise BadPlugin(
                 f"no {kind} file '{name}'{meant} a path to a {suffix} file or a name of `ctbench ls {kind}s` is wanted"
             )
@@ -101,11 +106,17 @@ def find_plugin(kind: str, name: str) -> Plugin:
     return plugins[name]
 
 
+def file_meant(name: str, suffix: str) -> str:
+    """Return what `did_you_mean` says of a misspelt path of a file; endings, which are alike, do not count."""
+    found = did_you_mean(name.removesuffix(suffix), [path.removesuffix(suffix) for path in files_near(name, suffix)])
+    return found.replace("'?", f"{suffix}'?")
+
+
 def files_near(name: str, suffix: str) -> list[str]:
     """Return the paths of files with an ending that lie where a path that was misspelt points to."""
     try:
         folder = read_path(name).parent
-        return [str(path) for path in sorted(folder.glob(f"*{suffix}"))[:MOST_FILES]]
+        return [str(path) for path in sorted(folder.glob(f"*{suffix}"))[:MOST_FILES] if path.is_file()]
     except (BadConfig, OSError):
         return []
 
@@ -125,13 +136,30 @@ def load_class(plugin: Plugin) -> type[Method]:
         raise
     except (Exception, SystemExit) as error:  # third-party code may raise anything at import
         raise BadPlugin(
-            f"method '{plugin.name}' cannot be imported: {type(error).__name__}: {first_line(error)}"
+            f"method '{plugin.name}' cannot be imported: {type(error).__name__}: {first_line(error)}{code_place(error)}"
         ) from error
     cls = getattr(module, name)
     if not (isinstance(cls, type) and issubclass(cls, Method)):
         raise BadPlugin(f"{name} of {plugin.path.name} does not derive from ctbench.Method")
     _check_literals(plugin, cls)
+    _check_hooks(plugin, cls)
     return cls
+
+
+def _check_hooks(plugin: Plugin, cls: type[Method]) -> None:
+    """Refuse hooks that the engine could not call."""
+    from ctbench.method import Method
+
+    for hook in HOOKS:
+        wanted, found = inspect.signature(getattr(Method, hook)).parameters, getattr(cls, hook)
+        named = f"{hook} of method '{plugin.name}' ({plugin.path.name})"
+        if not callable(found):
+            raise BadPlugin(f"{named} is {found!r}; expected a function of {', '.join(wanted)}")
+        try:
+            inspect.signature(found).bind(*wanted)
+        except TypeError:
+            taken = ", ".join(inspect.signature(found).parameters) or "nothing"
+            raise BadPlugin(f"{named} must be a function of {', '.join(wanted)}; it takes {taken}") from None
 
 
 def _check_literals(plugin: Plugin, cls: type[Method]) -> None:
@@ -157,7 +185,7 @@ def _import_file(plugin: Plugin) -> Any:
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     try:
-        with _neighbours(plugin.path.parent):
+        with _files_beside(plugin.path.parent):
             spec.loader.exec_module(module)
     except BaseException:
         del sys.modules[name]
@@ -179,7 +207,7 @@ class _FromSource(SourceFileLoader):
 
 
 @contextlib.contextmanager
-def _neighbours(folder: Path) -> Iterator[None]:
+def _files_beside(folder: Path) -> Iterator[None]:
     """Let a file import what lies beside it, behind everything that is installed: no file there hides a module.
 
     The modules are forgotten again, so that two folders may each have one of the same name.

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import ast
-import contextlib
 import copy
 import hashlib
-import importlib.util
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ctbench.errors import BadPlugin, one_line
+from ctbench.errors import BadPlugin
+from ctbench.plugins.neighbours import neighbours
+from ctbench.plugins.parsing import parse_file, parse_source
 
 if TYPE_CHECKING:
     from ctbench.plugins.plugin import Plugin
@@ -91,26 +90,7 @@ def parse_method(plugin: Plugin) -> ast.Module:
     Raises:
         BadPlugin: it cannot be parsed.
     """
-    try:
-        return _parsed(plugin.path.read_text(encoding="utf-8"))
-    except (SyntaxError, ValueError, RecursionError, MemoryError, OSError) as error:
-        said = _reason(error)
-        raise BadPlugin(f"method '{plugin.name}' cannot be read ({plugin.path.name}, {said})") from error
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, SyntaxError):
-        return f"line {error.lineno}: {error.msg}"
-    if isinstance(error, RecursionError | MemoryError):
-        return "an expression in it is nested too deeply"
-    if isinstance(error, OSError):
-        return str(error.strerror)
-    return "not UTF-8" if isinstance(error, UnicodeDecodeError) else one_line(error)
-
-
-@lru_cache(maxsize=64)
-def _parsed(source: str) -> ast.Module:
-    return ast.parse(source)
+    return parse_file(plugin.path, f"method '{plugin.name}'")
 
 
 def method_class(plugin: Plugin, tree: ast.Module) -> ast.ClassDef:
@@ -154,45 +134,23 @@ def source_digest(plugin: Plugin) -> str:
 
     Docstrings do not enter it, nor the ranges to tune over (`tune=` of a declared field) and the hook `bake`, which no
     number depends on, nor imports of ctbench itself, so that a name may move within ctbench; a name imported under
-    another one (`import A as B`) does. The sources of files beside it that it imports do too. It is the same under every
-    version of Python.
+    another one (`import A as B`) does. The sources of files of its own that it imports do too, see `neighbours`. It is the
+    same under every version of Python.
+
+    Raises:
+        BadPlugin: the file, or one of its own that it imports, cannot be parsed.
     """
     parse_method(plugin)  # raises BadPlugin for a file that cannot be parsed
     own = _digest(plugin.path.read_text(encoding="utf-8"))
-    beside = [] if plugin.registered else sorted(_neighbours(plugin.path, seen={plugin.path}))
+    beside = sorted(
+        f"{name} {path.name} {_digest(path.read_text(encoding='utf-8'))}" for name, path in neighbours(plugin)
+    )
     return hashlib.sha256("".join([own, *beside]).encode()).hexdigest() if beside else own
-
-
-def _neighbours(path: Path, *, seen: set[Path]) -> Iterator[str]:
-    """Yield the names and digests of the files beside `path` that it imports, and of those that they import."""
-    names = _imported(_parsed(path.read_text(encoding="utf-8")))
-    for name in sorted(name for name in names if not _is_found_elsewhere(name, path.parent)):
-        for other in (path.parent / f"{name}.py", *sorted((path.parent / name).rglob("*.py"))):
-            if other.is_file() and other not in seen:
-                seen.add(other)
-                yield f"{name} {other.name} {_digest(other.read_text(encoding='utf-8'))}"
-                yield from _neighbours(other, seen=seen)
-
-
-def _is_found_elsewhere(name: str, folder: Path) -> bool:
-    if name == "ctbench":
-        return True
-    with contextlib.suppress(ImportError, ValueError):
-        spec = importlib.util.find_spec(name)
-        return spec is not None and folder not in Path(spec.origin or "/").parents
-    return False
-
-
-def _imported(tree: ast.AST) -> set[str]:
-    """Return the first parts of the names of all modules that a file imports."""
-    found = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    found |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
-    return {name.partition(".")[0] for name in found}
 
 
 @lru_cache(maxsize=64)
 def _digest(source: str) -> str:
-    tree = _Digested().visit(copy.deepcopy(_parsed(source)))
+    tree = _Digested().visit(copy.deepcopy(parse_source(source)))
     return hashlib.sha256(_dump(tree).encode()).hexdigest()
 
 

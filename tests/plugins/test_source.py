@@ -80,10 +80,7 @@ def test_a_file_beside_a_method_hides_no_module_and_does_not_enter_its_digest(tm
 def test_a_file_that_python_cannot_parse_is_one_line(tmp_path, source, words):
     path = tmp_path / "mine.py"
     path.write_bytes(source.encode("latin-1") + b"\n" + SOURCE.encode())
-    code = (
-        "import sys\nfrom ctbench.cli import main\n"
-        f"sys.exit(main(['run', '--method', {str(path)!r}, '--stream', 'domain']))"
-    )
+    code = f"import sys\nfrom ctbench.cli import main\nsys.exit(main(['ls', 'methods', {str(path)!r}]))"
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, cwd=tmp_path)
     assert answer.returncode == 2, answer.stderr[-2000:]
     assert words in answer.stderr
