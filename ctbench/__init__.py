@@ -25,10 +25,11 @@ if TYPE_CHECKING:
     from ctbench.backbone.keyprompt import key_width
     from ctbench.backbone.wordmap import LowRankMaps, WordMap
     from ctbench.data.stream import Stream
-    from ctbench.hypernetwork import Hypernetwork, Mixer
+    from ctbench.hypernetwork import Hypernetwork
     from ctbench.kernels import drop
     from ctbench.memory import Reservoir
     from ctbench.method import Method, Traits, hyper
+    from ctbench.mixer import Mixer
     from ctbench.plans import BASE, Plan, one_per_domain, sequential
     from ctbench.plugins.find import get_method, get_stream
     from ctbench.stage import Stage
@@ -92,10 +93,11 @@ _HOMES = {
     "ctbench.backbone.keyprompt": ("key_width",),
     "ctbench.backbone.wordmap": ("LowRankMaps", "WordMap"),
     "ctbench.data.stream": ("Stream",),
-    "ctbench.hypernetwork": ("Hypernetwork", "Mixer"),
+    "ctbench.hypernetwork": ("Hypernetwork",),
     "ctbench.kernels": ("drop",),
     "ctbench.memory": ("Reservoir",),
     "ctbench.method": ("Method", "Traits", "hyper"),
+    "ctbench.mixer": ("Mixer",),
     "ctbench.plans": ("BASE", "Plan", "one_per_domain", "sequential"),
     "ctbench.plugins.find": ("get_method", "get_stream"),
     "ctbench.stage": ("Stage",),

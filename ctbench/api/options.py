@@ -54,13 +54,15 @@ def takes_study(make: Callable[P, Study]) -> Callable[[Callable[..., R]], Callab
 
 
 def _name_lines(error: CTBenchError, args: Sequence[Any], options: Mapping[str, Any]) -> None:
-    """Let an error about a setting of a study's file name its line."""
-    from ctbench.engine.studyfile import name_lines
+    """Let an error about what a study's file sets or names tell its line."""
+    from ctbench.engine.studylines import name_lines
 
     study = args[0] if args else options.get("study")
     if isinstance(study, str | Path):
         with contextlib.suppress(CTBenchError):  # the options are what is wrong
-            name_lines(error, study, but=[key for key, _ in pairs(options.get("set", ()))])
+            keys = [key for key, _ in pairs(options.get("set", ()))]
+            named = [f"{name}s" for name in ("method", "stream", "model", "recipe") if options.get(name) is not None]
+            name_lines(error, study, but=[*keys, *named])
 
 
 def adds_job_options(*, without: Iterable[str]) -> Callable[[Callable[..., R]], Callable[..., R]]:

@@ -149,7 +149,7 @@ def new(what: str, name: str, *, package: bool = False, folder: str | Path = "."
 
     Args:
         what: method, stream or study.
-        name: Its name: lower-case letters, digits and underscores.
+        name: Its name: of a method or stream lower-case letters, digits and underscores, of a study dashes and dots too.
         package: Write a method as a package of its own, with an entry point and a test.
         folder: Folder to write into.
 
@@ -207,13 +207,14 @@ def kind_of(name: str) -> str:
     Raises:
         UnknownName: neither has that name.
     """
-    from ctbench.plugins.find import find_plugins
+    from ctbench.plugins.find import files_near, find_plugins
 
     if name.endswith((".py", ".toml")):
         return "method" if name.endswith(".py") else "stream"
     known = {each: kind for kind in ("method", "stream") for each in find_plugins(kind)}
     if name not in known:
-        raise UnknownName("method or stream", name, known, hint="ctbench ls methods, ctbench ls streams")
+        near = [*files_near(name, ".py"), *files_near(name, ".toml")]
+        raise UnknownName("method or stream", name, known, hint="ctbench ls methods, ctbench ls streams", near=near)
     return known[name]
 
 

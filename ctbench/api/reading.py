@@ -82,6 +82,10 @@ def compare(
     from ctbench.reporting.groups import Choice
     from ctbench.reporting.scores import Question, read_planned
 
+    if view == "transfer" and (metric or columns or sort):
+        raise BadConfig(
+            "--metric, --columns and --sort are of the leaderboard; the view transfer has columns of its own"
+        )
     choice = Choice(streams=names(stream), methods=names(method), everything=all, across=across, levels=levels)
     question = Question(
         metrics=names(metric),
@@ -147,7 +151,9 @@ def plot(
         check_suffix(Path(output))
     from ctbench.reporting.groups import Choice
 
-    choice = Choice(streams=names(stream or ()), methods=names(method), everything=all)
+    if kind != "cost" and (metric, cost) != ("anytime", "forward_tokens"):
+        raise BadConfig(f"--metric and --cost are of the picture --kind cost; asked for was {kind}")
+    choice = Choice(streams=() if stream is None else names(stream), methods=names(method), everything=all)
     drawn = _choose(_or_default(results), run=names(run), choice=choice, strict=strict)
     figure = make_figure(drawn, kind=kind, metric=metric, cost=cost, on=on)
     of = "-loss" if on == "loss" and kind not in ("loss", "training") else ""

@@ -129,7 +129,7 @@ def store(
         The entries, and of verify the damaged ones.
 
     Raises:
-        UnknownName: no such action or kind.
+        UnknownName: no such action, kind, stream or method.
         BadConfig: options that do not go together; a store that cannot be read; an entry that cannot be removed.
 
     Examples:
@@ -157,6 +157,7 @@ def store(
     place, folder = home(), default_results() if results is None else Path(results)
     _require_readable(place)
     entries = take_inventory(place, read_results(folder).results, also=(folder,))
+    _require_known(entries, choice)
     owners = running(place)
     if action == "prune":
         going = removable(entries, choice if all or choice != Choice() else None, is_running=bool(owners))
@@ -169,6 +170,17 @@ def store(
         return _verify(place, chosen)
     busy = tuple(f"{owner} is computing" for owner in owners)
     return StoreReport(action=action, home=place, entries=chosen, notes=busy)
+
+
+def _require_known(entries: Sequence[Entry], choice: Choice) -> None:
+    """Refuse names of streams and methods that nothing in the store has and that are not registered."""
+    from ctbench.plugins.find import find_plugins
+
+    for kind, asked in (("stream", choice.streams), ("method", choice.methods)):
+        known = {*find_plugins(kind), *(getattr(entry, kind) for entry in entries)} - {""}
+        for name in asked:
+            if name not in known:
+                raise UnknownName(kind, name, known, hint="ctbench store")
 
 
 def _require_readable(home: Path) -> None:

@@ -7,6 +7,8 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from ctbench.errors import BadConfig
+
 Names = str | Sequence[str]
 """Several names: a list of them, or one text with commas."""
 
@@ -26,9 +28,15 @@ def argument_texts(doc: str | None) -> dict[str, str]:
 def names(given: Names) -> tuple[str, ...]:
     """Return several names: of a list, or of a text with commas.
 
+    Raises:
+        BadConfig: a text without a name, such as that of an unset variable of a shell.
+
     Examples:
         >>> names("naive,replay"), names(["naive", "ewc,das"])
         (('naive', 'replay'), ('naive', 'ewc', 'das'))
     """
     texts = [given] if isinstance(given, str | Path) else given
-    return tuple(name.strip() for text in texts for name in str(text).split(",") if name.strip())
+    found = [[name.strip() for name in str(text).split(",") if name.strip()] for text in texts]
+    if [] in found:
+        raise BadConfig("a name is empty; give one, or leave the option out")
+    return tuple(name for each in found for name in each)

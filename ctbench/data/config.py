@@ -74,6 +74,12 @@ class Origin:
                 return f"{self.file}:{line}"
         return self.file
 
+    def place_of_table(self, key: Key, message: str) -> str:
+        """Return the place of a table that is wrong as a whole: the options `--set` that the message names, if any."""
+        words = set(re.findall(r"\w+", message))
+        named = [own for own in self.settings if own[: len(key)] == key and own != key and str(own[-1]) in words]
+        return " and ".join(map(self.place, named)) or self.place(key)
+
 
 def show_key(key: Key) -> str:
     """Write a key for a message: domains[0].task.metric."""
@@ -229,7 +235,8 @@ def _describe(cls: type, detail: Any, origin: Origin) -> str:
         case "value_error" if isinstance(context["error"], MissingKey):
             return f"{origin.place(key)}: missing key '{show_key((*key, context['error'].name))}'"
         case "value_error":
-            return f"{where}: {context['error']}"
+            said = str(context["error"])
+            return f"{origin.place_of_table(key, said)}{f': {show_key(key)}' if key else ''}: {said}"
         case "string_pattern_mismatch":
             return f"{where}: letters, digits, dot, dash and underscore only, found {_show(found)}"
     return f"{where}: {_rule(detail['msg'])}, found {_show(found)}"

@@ -130,7 +130,7 @@ def inspect_stream(stream: Stream, *, corpora: Sequence[CorpusSize] = ()) -> Str
 
     Args:
         stream: the stream.
-        corpora: how its texts are split, as `ctbench.preflight` found.
+        corpora: how its texts are split, as `ctbench.engine.preflight` found.
 
     Raises:
         BadData: a source or a task that no run could use.

@@ -10,8 +10,10 @@ from typing import Annotated, Final
 
 from pydantic import ConfigDict, Field, Strict
 
-from ctbench.data.settings import Count, Inner, Natural, Share
+from ctbench.data.settings import Inner, Natural, Share, Whole
 
+Size = Annotated[Whole, Field(ge=1, le=10**8)]
+"""A hundred million sentences take a day to make."""
 KNOBS_OF_A_KIND: Final = {"domain": ("sharing", "polysemy", "transfer"), "temporal": ("drift", "turnover")}
 """Knobs of the synthetic language that change nothing in streams of the other kind."""
 
@@ -33,7 +35,7 @@ class Language:
     """Latent classes of content words; also the labels of every end task."""
     words_per_class: Annotated[int, Strict(), Field(ge=4, le=400)] = 40
     """Content words of a class in the general lexicon, and in that of every domain."""
-    num_anchors: Count = 10
+    num_anchors: Size = 10
     """Anchor words per class: they betray the class in raw text and are absent from the end tasks."""
     num_function_words: Annotated[int, Strict(), Field(ge=1, le=300)] = 40
     """Function words: they say nothing."""
@@ -59,17 +61,17 @@ class Language:
     """Share of the content words of general text drawn from all words of all domains, whatever their class."""
     scarcity: Inner = 0.5
     """Share of each class's words that training examples never show, in (0, 1)."""
-    num_train: Count = 200
+    num_train: Size = 200
     """Labelled training examples per end task."""
     num_validation: Natural = 300
     """Validation examples per end task; 0 leaves the split out."""
-    num_test: Count = 1000
+    num_test: Size = 1000
     """Test examples per end task."""
-    num_documents: Count = 12_000
+    num_documents: Size = 12_000
     """Documents of raw text per domain."""
-    num_general_documents: Count = 80_000
+    num_general_documents: Size = 80_000
     """Documents of general text."""
-    num_held_out: Count = 700
+    num_held_out: Size = 700
     """Held-out documents per domain, for the LM-loss matrix."""
 
     def __post_init__(self) -> None:

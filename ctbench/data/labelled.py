@@ -26,10 +26,11 @@ def read_parallel(
         for each in (file, label_file):
             _require_text(each)
         texts, named = _full_lines(file), _full_lines(label_file)
-        for text, label in zip_longest(texts, named):
+        for number, (text, label) in enumerate(zip_longest(texts, named), start=1):
             if text is None or label is None:
-                longer = label_file if text is None else file
-                raise BadData(f"{file.shown} and {label_file.shown}: {longer.shown} has more lines than the other")
+                longer, shorter = (label_file, file) if text is None else (file, label_file)
+                ends = f"{longer.shown} has more lines than the other, which ends in line {number - 1}"
+                raise BadData(f"{show((longer.shown, number))}: nothing in {shorter.shown} goes with it; {ends}")
             yield (file.shown, text[0]), {task.text: text[1], task.label: label[1]}
 
 

@@ -134,5 +134,5 @@ def _plain(key: str, value: Any) -> Any:
     if isinstance(value, Sequence) and not isinstance(value, str):
         return [_plain(key, each) for each in value]
     if not isinstance(value, str | int | float):
-        raise BadConfig(f"set: {key} is {value!r}; expected a number, true or false, a text or a list")
+        raise BadConfig(f"--set {key} is {value!r}; expected a number, true or false, a text or a list")
     return value

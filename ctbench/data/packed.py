@@ -49,17 +49,18 @@ class Blocks:
         file: packed text.
         length: tokens per row, T.
         cls_id: token to begin each row with (encoders); None to begin with text (decoders).
+        may_be_empty: whether a text shorter than one row, which gives no rows, will do.
 
     Raises:
         BadData: the text is shorter than one row.
     """
 
-    def __init__(self, file: TokenFile, length: int, *, cls_id: int | None = None) -> None:
+    def __init__(self, file: TokenFile, length: int, *, cls_id: int | None = None, may_be_empty: bool = False) -> None:
         self.file = file
         self.length = length
         self.cls_id = cls_id
         self._width = length - (cls_id is not None)
-        if len(self) == 0:
+        if len(self) == 0 and not may_be_empty:
             raise BadData(
                 f"the text has {file.num_tokens} tokens, a block of length {length} needs {self._width}: "
                 "add text or lower `length`"

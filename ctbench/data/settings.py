@@ -6,13 +6,19 @@ in the README; the annotation is its range. Values are checked where TOML is rea
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, Strict
 
+MOST: Final = 10**15
+"""Largest whole number: tokens that no machine reads in a lifetime are a slip of the keyboard."""
+
 
 def _as_whole(value: object) -> object:
+    if isinstance(value, int | float) and MOST < abs(value) != math.inf:
+        raise ValueError(f"must be at most {MOST:,}, found {str(value)[:20]}")
     return int(value) if isinstance(value, float) and value.is_integer() else value  # 1e6 is a float in TOML
 
 

@@ -159,7 +159,10 @@ def reorder(stream: Stream, order: int, *, allow_temporal: bool = False) -> Stre
     if order < 0:
         raise BadConfig(f"order must be 0 (the stream's own) or a positive number, found {order}")
     if stream.kind == "temporal" and not allow_temporal:
-        raise BadConfig(f"stream {stream.name} is temporal: its periods have only their own order, 0; found {order}")
+        raise BadConfig(
+            f"stream {stream.name} is temporal: its periods have only their own order, 0; found {order} "
+            "(--reorder-periods permutes them too)"
+        )
     num_domains = len(stream.domains)
 
     def permutation(number: int) -> tuple[int, ...]:

@@ -55,8 +55,8 @@ __all__ = [
 ]
 
 PACKING_VERSION = 2
-"""Raised whenever the same text and tokenizer give another file, together with `ctbench.engine.node.SCHEMA`: nodes are named
-after the raw text."""
+"""Raised whenever the same text and tokenizer give another file, together with `ctbench.engine.node.NODE_SCHEMA`: nodes are
+named after the raw text."""
 
 PARTS = ("train", "held_out")
 """The folders of a corpus."""

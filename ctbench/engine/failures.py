@@ -13,12 +13,11 @@ from typing import Any, Final, Literal
 
 from ctbench.engine.identity import CellIdentity, LossIdentity, StageIdentity
 from ctbench.engine.node import Node
-from ctbench.errors import BadConfig, CTBenchError, OutOfMemory, RunFailed, first_line, one_line
+from ctbench.errors import BadConfig, CTBenchError, OutOfMemory, RunFailed, code_place, first_line, one_line
 
 MAX_REASON: Final = 500
 """Longest reason, in characters."""
 _DISK_ERRORS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
-_PACKAGE: Final = Path(__file__).parent.parent
 _QUOTED_PATH: Final = re.compile(r"(['\"])/(?:[^/'\"]+/)*([^/'\"]*)\1")
 _PATH: Final = re.compile(r"(?<![\w.:/-])/(?:[^\s/'\":,;()]+/)+([^\s/'\":,;()]*)")
 
@@ -110,7 +109,7 @@ def problem_of(error: BaseException) -> Problem:
         return Problem(reason=_shorten(str(error)))
     what = first_line(error)
     name = type(error).__name__
-    reason = _shorten(what if what == name else f"{name}: {what}") + _place(error)
+    reason = _shorten(what if what == name else f"{name}: {what}") + code_place(error)
     return Problem(reason=reason, trace="".join(traceback.format_exception(error)).rstrip())
 
 
@@ -190,15 +189,6 @@ def without_paths(text: str) -> str:
         "cannot read 'x.json' or a/b"
     """
     return _PATH.sub(r"\1", _QUOTED_PATH.sub(r"\1\2\1", text))
-
-
-def _place(error: BaseException) -> str:
-    """Return the file and the line in somebody's own code that an exception came from, if it did."""
-    for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        path = Path(frame.filename)
-        if not path.is_relative_to(_PACKAGE) and "site-packages" not in path.parts and path.suffix == ".py":
-            return f" ({path.name}, line {frame.lineno})"
-    return ""
 
 
 def _shorten(text: str) -> str:

@@ -21,7 +21,7 @@ from ctbench.engine.node import Lookup, Node, digest, plain
 from ctbench.engine.preflight import require_names
 from ctbench.engine.recipes import choose_recipe
 from ctbench.engine.starts import Trainer, start_of
-from ctbench.errors import BadConfig, BadPlugin, CTBenchError
+from ctbench.errors import BadConfig, BadPlugin, CTBenchError, code_place, first_line
 from ctbench.kernels.switch import uses_plain_kernels
 from ctbench.machine.gpus import accelerator
 from ctbench.machine.precision import resolve_precision
@@ -230,7 +230,9 @@ def _plan(method: Method, name: str, stream: Stream) -> Plan:
     except CTBenchError:
         raise
     except Exception as error:  # a method may be third-party code
-        raise BadPlugin(f"plan of method '{name}' failed: {type(error).__name__}: {error}") from error
+        raise BadPlugin(
+            f"plan of method '{name}' failed: {type(error).__name__}: {first_line(error)}{code_place(error)}"
+        ) from error
     if not isinstance(plan, Plan):
         raise BadPlugin(f"plan of method '{name}' must return a Plan; it returned a {type(plan).__name__}")
     return plan.fitting(stream.names)

@@ -21,6 +21,7 @@ from ctbench.engine.records import StoredLoss
 from ctbench.engine.stages import resolved, work_of
 from ctbench.errors import RunFailed
 from ctbench.machine.device import device, isolated
+from ctbench.method import returned_backbone
 from ctbench.randomness import seed_from
 from ctbench.training.effects import added_names, lm_effects, mean_effects
 from ctbench.training.finetune import HeldOut, held_out_loss
@@ -128,4 +129,4 @@ def adapted(materials: Materials, spec: Spec, lm: MeasuredLM, domain: str) -> Ba
     backbone, _ = materials.restore(lookup, method, lm.build_seed, spec.parents[0])
     with isolated(threads=1):
         torch.manual_seed(seed_from(lm.build_seed, [domain], "adapt") >> 1)
-        return method.adapt(backbone, stream, domain, lm.stage)
+        return returned_backbone(method.adapt(backbone, stream, domain, lm.stage), method, "adapt")

@@ -31,7 +31,7 @@ from ctbench.errors import BadPlugin, RunFailed
 from ctbench.machine.device import isolated
 from ctbench.machine.manifest import Damaged, verify_files
 from ctbench.memory import Tree
-from ctbench.method import Method, configure
+from ctbench.method import Method, configure, returned_backbone
 from ctbench.plugins.find import find_plugin, get_stream, load_class
 from ctbench.plugins.source import source_digest
 from ctbench.randomness import seed_from
@@ -136,7 +136,7 @@ class Materials:
         backbone = copy.deepcopy(base)
         with isolated(threads=1):
             torch.manual_seed(seed_from(build_seed, stream.names, "build") >> 1)
-            backbone = method.build(backbone, stream)
+            backbone = returned_backbone(method.build(backbone, stream), method, "build")
         if source is None or source == lookup.base:
             return backbone, {}
         with self.reading(source) as folder:
@@ -170,14 +170,18 @@ class Materials:
     def blocks_for(
         self, backbone: Backbone, lookup: Lookup, name: str, length: int, *, held_out: bool = False
     ) -> Blocks:
-        """Return the packed text of a domain, or the general text, in blocks for a given backbone's tokenizer."""
+        """Return the packed text of a domain, or the general text, in blocks for a given backbone's tokenizer.
+
+        General text may be too short to hold a block of it out; no run fails because of that.
+        """
         stream = self.stream(lookup)
         key = digest([stream.name, repr(stream), backbone.digest, name])
         if key not in self._corpora:
             domain = None if name == GENERAL and GENERAL not in stream.names else stream.domain(name)
             self._corpora[key] = corpus(stream, domain, tokenizer=backbone.tokenizer, cache=self.corpora)
         file = self._corpora[key].held_out if held_out else self._corpora[key].train
-        return Blocks(file, length, cls_id=backbone.tokenizer.cls_token_id if backbone.objective == "mlm" else None)
+        cls_id = backbone.tokenizer.cls_token_id if backbone.objective == "mlm" else None
+        return Blocks(file, length, cls_id=cls_id, may_be_empty=held_out and name not in stream.names)
 
     def task(self, lookup: Lookup, name: str) -> EndTask:
         """Return the encoded end task of a domain."""

@@ -23,7 +23,7 @@ from ctbench.data.tasks import check_task, encode_task
 from ctbench.data.tasktables import GENERATIVE
 from ctbench.data.tokens import corpus, corpus_size
 from ctbench.engine.bases import require_base, require_warm_up, warms_up
-from ctbench.errors import BadConfig, BadData, BadPlugin, CTBenchError, first_line
+from ctbench.errors import BadConfig, BadData, BadPlugin, CTBenchError, code_place, first_line
 
 if TYPE_CHECKING:
     from ctbench.backbone import Backbone
@@ -207,15 +207,17 @@ _TRIED_WORDS: Final = 500
 
 def _try_build(method: Method, backbone: Backbone, stream: Stream) -> None:
     from ctbench.machine.device import isolated
+    from ctbench.method import returned_backbone
 
     name = type(method).__name__.lower()
     try:
         with isolated(threads=1):
-            built = method.build(copy.deepcopy(backbone), stream)
+            built = returned_backbone(method.build(copy.deepcopy(backbone), stream), method, "build")
     except CTBenchError:
         raise
-    except Exception as error:  # a method may be third-party code
-        raise BadPlugin(f"build of method '{name}' failed: {type(error).__name__}: {first_line(error)}") from error
+    except (Exception, SystemExit) as error:  # a method may be third-party code
+        said = f"{type(error).__name__}: {first_line(error)}{code_place(error)}"
+        raise BadPlugin(f"build of method '{name}' failed: {said}") from error
     if stream.recipe.pretrain.shard_weights:
         from ctbench.training.together import require_shardable
 

@@ -69,7 +69,7 @@ def assemble(run: RunGraph, store: Store, failures: Sequence[Failure] = ()) -> R
             "lm_loss_error": _lm_loss_errors(run, records),
             **retention(run, records.get),
             "control": _control(run, records),
-            "metrics": metrics.all_metrics(matrix),
+            "metrics": metrics.all_metrics(matrix, num_stages=len(plan.stages)),
             "stages": stages,
             "cost": total_cost(run.plan.kept, stages, cells),
             "findings": [{"code": "note", "message": note} for note in base_loss.notes],

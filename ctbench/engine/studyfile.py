@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-import re
-from collections.abc import Callable, Container, Mapping
+import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
-from ctbench.data.config import Key, read_toml, validate
+from ctbench.data.config import Key, Origin, read_toml, show_key, validate
 from ctbench.data.schema import Name
 from ctbench.data.settings import Flag, Text, Texts
 from ctbench.engine.job import PRECISIONS, read_numbers
 from ctbench.engine.node import digest
 from ctbench.engine.sweep import read_choice
-from ctbench.errors import BadConfig, CTBenchError, Refused, did_you_mean
+from ctbench.errors import BadConfig, did_you_mean
 from ctbench.machine.files import read_path
-from ctbench.plugins.find import files_near, find_plugins
+from ctbench.plugins.find import file_meant, find_plugins
 
 WHOLE_FILE: Final = ("name", "summary", "runs")
 """Keys that belong to the file and not to a table of runs."""
@@ -126,68 +126,30 @@ def read_study(given: str | Path) -> ReadStudy:
         raise BadConfig(
             f"'{given}' is no study; {meant}expected the path of a .toml file (ctbench new study NAME writes one)"
         )
-    meant = "" if path.exists() else did_you_mean(str(given), files_near(str(given), path.suffix))
+    meant = "" if path.exists() else file_meant(str(given), path.suffix)
     if meant.endswith("?"):
         raise BadConfig(f"{path.name}: cannot be read: No such file or directory{meant}")
     tree, origin = read_toml(path, shown=path.name)
     for key, header in (("domains", "[[domains]]"), ("pretrain", "[pretrain]")):
         if key in tree:
             raise BadConfig(f"{path.name} has {header}, so it is a stream and no study; name it with --stream")
+    _require_plain(tree, origin)
     whole = validate(StudyFile, tree, origin)
     tables = []
     for number, table in enumerate(whole.runs):
-        place = f"{path.name}: runs[{number}]"
         for key in WHOLE_FILE:
             if key in table:
+                place = origin.place(("runs", number, key))
                 raise BadConfig(f"{place}: the key '{key}' belongs to the file and not to a table of runs")
         merged = {key: value for key, value in tree.items() if key not in WHOLE_FILE} | table
         if isinstance(table.get("set"), dict):
-            merged["set"] = _flat(whole.set) | _flat(table["set"])
+            merged["set"] = flat(whole.set) | flat(table["set"])
         tables.append(validate(StudyFile, merged, dataclasses.replace(origin, prefix=("runs", number))))
     found = [_placed(table, path.parent) for table in tables or [whole]]
-    return ReadStudy(name=whole.name or path.stem, digest=digest(_plain(tree)), tables=tuple(found))
+    return ReadStudy(name=whole.name or path.stem, digest=digest(tree), tables=tuple(found))
 
 
-def name_lines(error: CTBenchError, given: str | Path, *, but: Container[str] = ()) -> None:
-    """Let an error about `--set KEY` name the file and line of a study that sets the key.
-
-    Args:
-        error: is changed in place, because those who catch it want its class.
-        given: the study's file.
-        but: keys that options of the call set, whatever the file says.
-    """
-    path = read_path(given)
-    try:
-        tree, origin = read_toml(path, shown=path.name)
-    except BadConfig:  # the error is about that
-        return
-    for place, settings in _tables_of_settings(tree):
-        for key in _flat(settings):
-            own: Key = (*place, key) if key in settings else (*place, *key.split(".", 1))
-            if key not in but:
-                _reword(error, key, named=f"{origin.place(own)}: set.{key}")
-
-
-def _tables_of_settings(tree: Mapping[str, Any]) -> list[tuple[Key, dict[str, Any]]]:
-    runs = tree.get("runs")
-    found: list[tuple[Key, Any]] = [((), tree)]
-    found += [(("runs", number), table) for number, table in enumerate(runs if isinstance(runs, list) else ())]
-    tables = [((*place, "set"), table.get("set")) for place, table in found if isinstance(table, dict)]
-    return [(place, settings) for place, settings in tables if isinstance(settings, dict)]
-
-
-def _reword(error: CTBenchError, key: str, *, named: str) -> None:
-    said = re.compile(rf"--set {re.escape(key)}(?:=.*?: {re.escape(key)})?(?=[:= ])")
-
-    def change(text: str) -> str:
-        return said.sub(lambda _: named, text)
-
-    error.args = tuple(change(text) if isinstance(text, str) else text for text in error.args)
-    if isinstance(error, Refused):
-        error.reasons = tuple(map(change, error.reasons))
-
-
-def _flat(settings: Mapping[str, Any]) -> dict[str, Any]:
+def flat(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings by keys with a dot, whether they were written so or as tables."""
     flat: dict[str, Any] = {}
     for key, value in settings.items():
@@ -207,14 +169,15 @@ def _placed(table: StudyFile, folder: Path) -> StudyFile:
     methods = [dataclasses.replace(each, place=place(each.place, ".py")) for each in table.methods]
     streams, models = (place(each, ".toml") for each in table.streams), (place(each) for each in table.models)
     return dataclasses.replace(
-        table, methods=tuple(methods), streams=tuple(streams), models=tuple(models), set=_flat(table.set)
+        table, methods=tuple(methods), streams=tuple(streams), models=tuple(models), set=flat(table.set)
     )
 
 
-def _plain(tree: object) -> object:
-    """Return a tree as plain JSON: dates, which no key takes, as texts."""
-    if isinstance(tree, dict):
-        return {key: _plain(value) for key, value in tree.items()}
-    if isinstance(tree, list):
-        return [_plain(value) for value in tree]
-    return tree if isinstance(tree, str | int | float | bool) else str(tree)
+def _require_plain(tree: object, origin: Origin, key: Key = ()) -> None:
+    """Refuse what TOML can hold and no key takes: dates, nan and infinite numbers."""
+    if isinstance(tree, dict | list):
+        for part, value in tree.items() if isinstance(tree, dict) else enumerate(tree):
+            _require_plain(value, origin, (*key, part))
+    elif not isinstance(tree, str | int | float) or (isinstance(tree, float) and not math.isfinite(tree)):
+        wanted = "a finite number" if isinstance(tree, float) else "a number, true or false, a text or a list"
+        raise BadConfig(f"{origin.place(key)}: {show_key(key)}: expected {wanted}, found {tree}")

@@ -104,7 +104,7 @@ def _environment_of(name: str) -> dict[str, str]:
     gpus = _gpus_of_driver(_DRIVER)
     if not gpus:
         raise BadConfig(
-            "device cuda: torch sees no NVIDIA GPU here (no driver, CUDA_VISIBLE_DEVICES hides it, or torch is a CPU build)"
+            f"device {name}: torch sees no NVIDIA GPU here (no driver, CUDA_VISIBLE_DEVICES hides it, or torch is a CPU build)"
         )
     if not colon:
         return {"ACCELERATE_TORCH_DEVICE": kind}

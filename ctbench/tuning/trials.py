@@ -25,7 +25,8 @@ from ctbench.errors import BadConfig
 from ctbench.machine.provenance import provenance
 from ctbench.randomness import make_generator
 from ctbench.results.failures import FailureRecord, failure_lines
-from ctbench.results.metrics import Array, compute
+from ctbench.results.matrix import Array
+from ctbench.results.metrics import compute
 from ctbench.tuning.grid import Point, choose_points, grid_of, num_points
 from ctbench.tuning.record import Tuning, tuning_from
 

@@ -12,7 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 from fake_results import write_fakes
-from small_streams import write_stream
+from small_streams import write_method, write_stream
 
 from ctbench.cli import main
 from ctbench.errors import UnknownName
@@ -108,7 +108,7 @@ def test_a_process_refuses_as_a_call_does(tmp_path, refused):
         (["run", "--method", "naive", "--stream", "domain", "--seed", "0..99999999999999999999"], "at most 1000"),
         (["bench", "--seconds", "nan"], "some seconds"),
         (["bench", "--threads", "9999"], "threads is 9999"),
-        (["bench", "--what", ""], "nothing to measure"),
+        (["bench", "--what", ""], "a name is empty"),
         (["bench", "--quick"], "--scaling"),
         (["ls", "method"], "did you mean 'methods'"),
         (["show", "abcdef"], "no result 'abcdef'"),
@@ -332,3 +332,53 @@ def test_run_prints_one_json_document_and_show_prints_the_file(tmp_path, ctbench
     assert "naive" in json.dumps(boards)
     planned = json.loads(ctbench("plan", *args[:4], "--json", cwd=tmp_path).stdout)
     assert all(row["missing"] == 0 for row in planned)
+
+
+WHAT_NEWCOMERS_TRIED = [
+    (["plan", "-m", "naive", "-s", "domain", "--model", "tiny-casual"], "did you mean 'tiny-causal'"),
+    (["plan", "-m", "naive", "-s", "temporal", "--order", "1"], "--reorder-periods"),
+    (
+        ["plan", "-m", "naive", "-s", "domain", "--set", "pretrain.tokens=1e300"],
+        "must be at most 1,000,000,000,000,000",
+    ),
+    (["plan", "-m", "naive", "-s", "domain", "--set", f"pretrain.tokens={'9' * 400}"], "must be at most"),
+    (["plan", "-m", "naive", "-s", "domain", "--set", "language.num_held_out=999999999999"], "less than or equal to"),
+    (
+        ["plan", "-m", "naive", "-s", "domain", "--set", "pretrain.min_lr=0.5"],
+        "--set pretrain.min_lr=0.5: pretrain: min_lr",
+    ),
+    (
+        ["plan", "-m", "naive", "-s", "domain", "--set", "language.sharing=0.9", "--set", "language.polysemy=0.9"],
+        "--set language.sharing=0.9 and --set language.polysemy=0.9: language: sharing",
+    ),
+    (["compare", "--method", ""], "a name is empty"),
+    (["compare", "--view", "transfer", "--metric", "F_Acc"], "--metric, --columns and --sort are of the leaderboard"),
+    (["plot", "--kind", "matrix", "--cost", "flops"], "are of the picture --kind cost"),
+    (["store", "prune", "--method", "foo"], "no method 'foo'"),
+    (["plan", "-m", "./folder.py", "-s", "domain"], "is a folder"),
+    (["check", "mine"], "did you mean 'mine.py'"),
+]
+
+
+@pytest.mark.parametrize(
+    ("args", "said"), WHAT_NEWCOMERS_TRIED, ids=[" ".join(args)[:60] for args, _ in WHAT_NEWCOMERS_TRIED]
+)
+def test_what_newcomers_tried_is_answered_with_what_they_meant(args, said, refused, tmp_path):
+    (tmp_path / "folder.py").mkdir()
+    (tmp_path / "mine.py").write_text('"""Mine."""\n')
+    assert said in refused(*args, cwd=tmp_path)
+
+
+METHODS_THAT_CANNOT_RUN = {
+    "def build(self, backbone, stream):\n    backbone.requires_grad_(False)": "build of method 'mine' returns a NoneType",
+    "def build(self, backbone, stream):\n    raise SystemExit(0)": "failed: SystemExit: 0 (mine.py, line",
+    "def loss(self, stage):\n    return {}": "loss of method 'mine' (mine.py) must be a function of self, stage",
+    "loss = 3": "loss of method 'mine' (mine.py) is 3; expected a function",
+}
+
+
+@pytest.mark.parametrize("body", METHODS_THAT_CANNOT_RUN)
+def test_a_method_that_cannot_run_is_refused_before_anything_is_computed(body, refused, tmp_path):
+    write_method(tmp_path, body)
+    stream = write_stream(tmp_path, seeds="[0]", epochs="1", num_test="16")
+    assert METHODS_THAT_CANNOT_RUN[body] in refused("plan", "-m", "./mine.py", "-s", str(stream), cwd=tmp_path)

@@ -159,7 +159,7 @@ def test_show_finds_a_run_by_file_folder_or_first_characters_of_its_key(call: Ca
 
 def test_show_refuses_names_of_no_run(call: Call, filled: Path) -> None:
     assert "no result 'zz'" in refused(call("show zz"))
-    assert "no result ''" in refused(call("show", ""))
+    assert "a name is empty" in refused(call("show", ""))
     (filled / "empty").mkdir()
     assert "no results in the folder" in refused(call("show results/empty"))
     (filled / "broken.json").write_text("{")

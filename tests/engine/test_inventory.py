@@ -118,7 +118,9 @@ def test_everything_is_listed_with_stream_method_and_size():
     assert stage.num_bytes == sum(path.stat().st_size for path in stage.path.iterdir()) > 100
     assert report.num_bytes == sum(entry.num_bytes for entry in report.entries)
     assert kinds(ctbench.store(method="replay", kind="cell")) == [("cell", "replay")]
-    assert kinds(ctbench.store(stream="other")) == []
+    assert kinds(ctbench.store(stream="temporal")) == []
+    with pytest.raises(UnknownName, match="no stream 'other'; known: "):
+        ctbench.store(stream="other")
 
 
 @pytest.mark.parametrize("action", ["list", "verify", "prune"])

@@ -13,6 +13,7 @@ from ctbench.engine.compute import Executor
 from ctbench.engine.job import Job
 from ctbench.engine.run import run
 from ctbench.engine.store import Store, home
+from ctbench.errors import BadData
 from ctbench.training.finetune import held_out_loss
 from ctbench.training.retention import bytes_per_token
 
@@ -93,3 +94,21 @@ def test_a_stream_without_general_text_has_no_general_loss(place, checkpoint, tm
     (tmp_path / "bare.toml").write_text(text)
     graph = spec_of(tmp_path / "bare.toml", model=str(checkpoint("roberta")))
     assert graph.general == {}
+
+
+def test_general_text_too_short_to_hold_a_block_out_has_no_loss_and_fails_no_run(tmp_path):
+    """Of 100 words fewer than a block of 32 tokens is held out; the untouched LM is trained on the rest."""
+    (tmp_path / "general.txt").write_text("\n".join(f"some words of text {number}" for number in range(20)))
+    stream = write_stream(tmp_path, seeds="[0]", epochs="1", num_test="16", source='"files"\npath = "general.txt"')
+    (result,) = run(Job(method="naive", stream=stream, results=tmp_path / "results", workers=0))
+    assert result.is_complete
+    assert result.general_loss == (None, None, None)
+    assert not np.isnan(result.lm_loss).any()
+
+
+def test_a_domain_too_short_for_a_block_is_refused(place):
+    materials = Executor(Store(home() / "store"), home() / "corpora").materials
+    node = spec_of(place / "small.toml").losses[0]
+    with pytest.raises(BadData, match=r"the text has .* tokens, a block of length 100000 needs"):
+        materials.blocks(node.lookup, "domain-1", 100_000, held_out=True)
+    assert len(materials.blocks(node.lookup, GENERAL, 100_000, held_out=True)) == 0

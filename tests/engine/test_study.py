@@ -13,7 +13,8 @@ import ctbench
 from ctbench.engine.graph import read_runs
 from ctbench.engine.job import MAX_RUNS, Job
 from ctbench.engine.study import Study
-from ctbench.engine.studyfile import name_lines, read_study
+from ctbench.engine.studyfile import read_study
+from ctbench.engine.studylines import name_lines
 from ctbench.errors import BadConfig, CTBenchError, Refused, UnknownName
 from ctbench.plugins.find import find_plugins
 from ctbench.reporting.across import check_key
@@ -196,6 +197,13 @@ WRONG_FILES = [
         "study.toml:3: unknown key 'methd'.*did you mean 'methods'",
     ),
     ("methods = [", "study.toml:1: broken TOML syntax"),
+    (
+        "methods = ['naive']\nstreams = ['domain']\n[set]\n'pretrain.tokens' = nan",
+        "study.toml:4: set.pretrain.tokens: expected a finite number, found nan",
+    ),
+    ("methods = ['ewc']\nstreams = ['domain']\nset = { 'ewc.weight' = [1, -inf] }", "study.toml:3: .*found -inf"),
+    ("streams = ['domain']\n[[runs]]\nmethods = [{ name = 'ewc', weight = inf }]", "study.toml:3: .*weight.*found inf"),
+    ("streams = ['domain']\nmethods = [{ name = 'ewc', weight = 2024-01-01 }]", "study.toml:2: .*found 2024-01-01"),
     ("kind = 'domain'\n[[domains]]\nname = 'a'", "so it is a stream and no study; name it with --stream"),
 ]
 
@@ -233,6 +241,80 @@ def test_a_wrong_setting_of_a_file_is_refused_by_its_line_and_one_of_the_call_by
     with pytest.raises(CTBenchError) as caught:
         ctbench.plan(path, set={key: []}, progress=False)
     assert str(caught.value).startswith((f"--set {key} is an empty list", f"--set {key}: no"))
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "options"),
+    [
+        (
+            "methods = [\n'naive',\n'replai']",
+            "study.toml:2: no method 'replai'; did you mean 'replay'?",
+            {"method": "x"},
+        ),
+        ("methods = 'naive'\nstreams = 'domian'", "study.toml:3: no stream 'domian'; did you", {"stream": "x"}),
+        ("methods = 'naive'\nrecipes = 'grand'", "study.toml:3: no recipe 'grand'; known", {"recipe": "x"}),
+        ("methods = 'naive'\nmodels = 'tini'", "study.toml:3: no model 'tini'", {"model": "x"}),
+        ("[[runs]]\nmethods = 'naive'\n[[runs]]\nmethods = 'naif'", "study.toml:5: no method 'naif'", {"method": "x"}),
+        (
+            "methods = [{ name = 'replay', shar = 1 }]",
+            "study.toml:2: no setting of method replay 'shar'",
+            {"method": "x"},
+        ),
+        ("methods = [{ name = 'replay', source = 'x' }]", "study.toml:2: method.source of replay: must be one of", {}),
+        ("methods = 'replay'\n[set]\nreplay.shar = 1", "study.toml:4: no setting of method replay 'shar'", {}),
+        ("methods = 'replay'\n[set]\nmethod.source = 'x'", "study.toml:4: method.source of replay: must be", {}),
+    ],
+)
+def test_a_wrong_name_of_a_file_is_refused_by_its_line(text, message, options, tmp_path):
+    streams = "" if "streams" in text else "streams = ['domain']"
+    path = write(tmp_path, f"{streams}\n{text}")
+    with pytest.raises(CTBenchError) as caught:
+        ctbench.plan(path, progress=False)
+    assert str(caught.value).startswith(message)
+    for option in options:
+        with pytest.raises(CTBenchError) as caught:
+            ctbench.plan(path, **options, progress=False)
+        assert str(caught.value).startswith(f"no {option} 'x'")
+
+
+RIGHT_AND_WRONG = [
+    (
+        "[set]\npretrain.lr = 1e-3\n[[runs]]\nset = { 'pretrain.lr' = [1e-3, -1] }",
+        ":6: set.pretrain.lr: must be greater",
+    ),
+    ("[set]\npretrain.lr = -1\n[[runs]]\nset = { 'pretrain.lr' = [-1, -1.0, 1e-3] }", ": set.pretrain.lr: must be"),
+    ("[set]\n'replay.source' = 'x'\n[[runs]]\nset = { 'replay.source' = 'past' }\n[[runs]]", ":4: method.source of"),
+    (
+        "[[runs]]\nmethods = [{ name = 'replay', source = 'past' }]\n[[runs]]\nmethods = [{ name = 'replay', source = 'x' }]",
+        ":6: method.source of replay",
+    ),
+    ('[[runs]]\nmethods = "naive"\n[[runs]]\nmethods = "naive\'x"', ":6: no method 'naive'x'; did you"),
+    (
+        "[[runs]]\n[[runs.methods]]\nname = 'replay'\nsource = 'past'\nshar = 1",
+        ":7: no setting of method replay 'shar'",
+    ),
+    ("[[runs]]\nmethods = './my.py'", ":4: no method file '"),
+    ("[[runs]]\nmethods = [{ name = 'replay', source = [] }]", ":4: replay.source is an empty list"),
+    ("[set]\npretrain.lr = 2024-01-01", ":4: set.pretrain.lr: expected a number"),
+    ("[set]\nstream.max_test = -1", ":4: set.stream.max_test: must be"),
+    ("[[runs]]\nseeds = 1\nname = 'x'", ":5: the key 'name' belongs to the file"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), RIGHT_AND_WRONG, ids=[text for text, _ in RIGHT_AND_WRONG])
+def test_among_several_places_the_one_of_the_wrong_value_is_named(text, message, tmp_path):
+    path = write(tmp_path, f"streams = 'domain'\nmethods = 'replay'\n{text}")
+    with pytest.raises(CTBenchError) as caught:
+        ctbench.plan(path, progress=False)
+    said = caught.value.reasons[0] if isinstance(caught.value, Refused) else str(caught.value)
+    assert f"study.toml{message}" in said
+
+
+def test_a_setting_of_the_call_is_not_looked_for_in_the_file(tmp_path):
+    path = write(tmp_path, "methods = 'replay'\nstreams = 'domain'\n[set]\nreplay.source = 'x'\nmethod.source = 'y'")
+    with pytest.raises(CTBenchError) as caught:
+        ctbench.plan(path, set={"replay.source": "z"}, progress=False)
+    assert str(caught.value).startswith("method.source of replay: must be one of")
 
 
 def test_every_refused_run_names_the_line_of_the_setting(tmp_path):
