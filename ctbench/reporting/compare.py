@@ -207,13 +207,16 @@ def compare_results(
     if not loaded.results:
         raise MissingResult(no_results_line(place, loaded.skipped))
     groups, hidden = group_results(loaded.results, choice)
-    _check_names(groups, question)
+    _check_names(groups, loaded.results, question)
     return Comparison(groups=tuple(groups), question=question, view=view, hidden=tuple(hidden), skipped=loaded.skipped)
 
 
-def _check_names(groups: Sequence[Group], question: Question) -> None:
-    """Raise UnknownName for a method to compare with that is in no table."""
+def _check_names(groups: Sequence[Group], results: Sequence[Result], question: Question) -> None:
+    """Raise UnknownName for a method to compare with that is in no table, or where all runs are hidden of no run."""
     for name in [name for name in (question.against, *(question.planned or ())) if name is not None]:
+        methods = {result.method.name for result in results}
+        if not groups and name not in methods:
+            raise UnknownName("method among the results", name, methods)
         errors = []
         for group in groups:
             try:

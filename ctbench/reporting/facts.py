@@ -10,7 +10,7 @@ import numpy as np
 
 from ctbench.reporting import numbers
 from ctbench.reporting.tables import Table, text_rows
-from ctbench.results.metrics import Array
+from ctbench.results.matrix import Array
 from ctbench.results.schema import Result
 
 GROUPS: Final = ("kept", "changed", "new")

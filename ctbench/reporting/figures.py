@@ -6,7 +6,8 @@ import math
 
 import numpy as np
 
-from ctbench.reporting.groups import Entry, Group, mean_over_runs
+from ctbench.reporting.entries import Entry, mean_over_runs
+from ctbench.reporting.groups import Group
 from ctbench.reporting.numbers import DASH
 from ctbench.results.figures import FIGURES
 from ctbench.results.joint import joint_of

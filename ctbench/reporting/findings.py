@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from ctbench.errors import listing
-from ctbench.reporting.groups import Entry
+from ctbench.reporting.entries import Entry
 from ctbench.results.checks import MEANINGS, NOTE
 from ctbench.results.findings import known_findings
 from ctbench.results.schema import Finding

@@ -1,95 +1,24 @@
-"""Group results into tables, and the runs of a table into rows.
+"""Group results into tables.
 
-A group is a stream under one protocol; an entry is a method with its settings, and its runs (seed, order). A run that is not
-comparable never enters a table silently: one line says that it is hidden, or a separate table says how it differs.
+A group is a stream under one protocol, and its entries are rows. A run that is not comparable never enters a table
+silently: one line says that it is hidden, or a separate table says how it differs.
 """
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
-
-import numpy as np
 
 from ctbench.errors import UnknownName, one_line
 from ctbench.reporting.across import ORDER, check_key, families, is_reason_of
 from ctbench.reporting.apart import differences_of, protocol_reasons
+from ctbench.reporting.entries import Entry, RunId, entries_of, entry_key
 from ctbench.reporting.labels import in_brief, labels_of, with_details
 from ctbench.results.failures import incomplete_line
 from ctbench.results.joint import is_joint_run, joints_of
 from ctbench.results.schema import Result
-
-RunId = tuple[int, int]
-"""(order, seed), so that runs sort by order first."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Entry:
-    """One row of a table: a method with its settings, and its runs.
-
-    Args:
-        label: name of the method, followed by settings, version or digest if another entry has the same name.
-        results: the runs by (order, seed).
-        value: in a table across a key, the runs' value of it.
-        levels: in a table over the values of a key, these values; the runs are then numbered (value, run) and not
-            (order, seed).
-    """
-
-    label: str
-    results: Mapping[RunId, Result]
-    value: str = ""
-    levels: tuple[str, ...] = ()
-
-    @property
-    def first(self) -> Result:
-        """The first run, to read fields that all runs share."""
-        return next(iter(self.results.values()))
-
-    @property
-    def name(self) -> str:
-        """Name of the method."""
-        return self.first.method.name
-
-    def place(self, run: RunId) -> str:
-        """Return what names a run of this entry: seed, order, and the value of the key of a table over its values."""
-        result = self.results[run]
-        order = f" order {result.order}" if result.order else ""
-        return (f"{self.levels[run[0]]} " if self.levels else "") + f"seed {result.seed}{order}"
-
-    def units(self, values: Mapping[RunId, float]) -> dict[RunId, float]:
-        """Return the units of intervals and tests: the runs, or the mean over the runs of each value of a key."""
-        if not self.levels:
-            return dict(values)
-        by_level: dict[int, list[float]] = {}
-        for (level, _), value in values.items():
-            by_level.setdefault(level, []).append(value)
-        return {(level, 0): float(np.mean(each)) for level, each in by_level.items()}
-
-
-def mean_over_runs(runs: Iterable[RunId], values: Iterable[Any]) -> Any:
-    """Return the mean over seeds, then over orders, of one number or array per run; NaN without runs.
-
-    Examples:
-        >>> float(mean_over_runs([(0, 0), (0, 1), (3, 0)], [1.0, 3.0, 6.0]))
-        4.0
-    """
-    by_order: dict[int, list[Any]] = {}
-    for (order, _), value in zip(runs, values, strict=True):
-        by_order.setdefault(order, []).append(value)
-    return np.mean([np.mean(each, axis=0) for each in by_order.values()], axis=0) if by_order else np.nan
-
-
-def order_notes(entries: Iterable[Entry]) -> Iterator[str]:
-    """Yield notes on the means of runs with several orders of the domains."""
-    runs = [list(entry.results) for entry in entries]
-    if len({order for each in runs for order, _ in each}) > 1:
-        yield "several orders of the domains: means over seeds first, then over orders"
-        if any(len(set(Counter(order for order, _ in each).values())) > 1 for each in runs):
-            yield "orders with unequal numbers of seeds: deviations and intervals give every run the same weight"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -195,7 +124,7 @@ def _groups_across(results: Sequence[Result], key: str) -> Iterator[Group]:
     for values in families(results, key):
         entries, notes = [], []
         for value, members in values.items():
-            own, more = _entries(members)
+            own, more = entries_of(members)
             name = f"{key.rpartition('.')[2]}={value}"
             for entry in own:
                 runs = {(0, s): r for (_, s), r in entry.results.items()} if key == ORDER else entry.results
@@ -208,12 +137,14 @@ def _groups_over(results: Sequence[Result], key: str) -> Iterator[Group]:
     """Yield a table for each set of runs that differ in a key alone; each of its rows is a method over all values."""
     for values in families(results, key):
         found, notes = dict[str, dict[RunId, Result]](), list[str]()
+        ids = sorted({_within_level(result, key) for members in values.values() for result in members})
+        numbers = {run: number for number, run in enumerate(ids)}
         for level, members in enumerate(values.values()):
-            own, more = _entries(members)
+            own, more = entries_of(members)
             notes += more
             for entry in own:
-                runs = {(level, number): result for number, result in enumerate(entry.results.values())}
-                found.setdefault(_entry_key(entry.first), {}).update(runs)
+                runs = {(level, numbers[_within_level(each, key)]): each for each in entry.results.values()}
+                found.setdefault(entry_key(entry.first), {}).update(runs)
         levels = tuple(values)
         labels = labels_of([next(iter(runs.values())) for runs in found.values()])
         entries = [
@@ -247,7 +178,7 @@ def _groups(results: Sequence[Result]) -> Iterator[Group]:
         first = members[0]
         main = mains.setdefault(first.stream.name, first)
         why = () if main is first and not protocol_reasons(first) else differences_of(main, first)
-        entries, notes = _entries(members)
+        entries, notes = entries_of(members)
         yield Group(why=why, entries=tuple(entries), notes=tuple(notes))
 
 
@@ -270,30 +201,11 @@ def _group_key(result: Result) -> tuple[object, ...]:
 def _main_first(members: list[Result]) -> tuple[object, ...]:
     """Sort the main table of a stream to the front: equal tokens, the newest version, then the most runs."""
     first = members[0]
-    runs = {(_entry_key(result), result.order, result.seed) for result in members}
+    runs = {(entry_key(result), result.order, result.seed) for result in members}
     is_equal_compute = bool((first.recipe.pretrain or {}).get("equal_compute"))
     return first.stream.name, bool(protocol_reasons(first)), is_equal_compute, -first.stream.version, -len(runs)
 
 
-def _entries(members: Iterable[Result]) -> tuple[list[Entry], list[str]]:
-    runs: dict[str, dict[RunId, Result]] = {}
-    notes: list[str] = []
-    for result in sorted(members, key=lambda result: (result.provenance.date, str(result.path)), reverse=True):
-        mine = runs.setdefault(_entry_key(result), {})
-        run = (result.order, result.seed)
-        if run not in mine:
-            mine[run] = result
-        elif not np.array_equal(result.matrix, mine[run].matrix, equal_nan=True):
-            notes.append(
-                f"{result.method.name}, seed {result.seed}, order {result.order}: several results with different "
-                f"numbers; the table shows the newest, {mine[run].key[:12]}"
-            )
-    groups = [dict(sorted(each.items())) for each in runs.values()]
-    labels = labels_of([next(iter(each.values())) for each in groups])
-    entries = [Entry(label=label, results=each) for label, each in zip(labels, groups, strict=True)]
-    return sorted(entries, key=lambda entry: entry.label), sorted(set(notes))
-
-
-def _entry_key(result: Result) -> str:
-    method = result.method
-    return json.dumps([method.name, method.version, method.digest, method.registered, method.settings], sort_keys=True)
+def _within_level(result: Result, key: str) -> RunId:
+    """Return what tells the runs of one value of a key apart, and pairs those of two methods: order and seed."""
+    return (0 if key == ORDER else result.order, result.seed)

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from ctbench.errors import BadConfig, UnknownName
+from ctbench.reporting.entries import Entry, order_notes
 from ctbench.reporting.figures import figures_of
 from ctbench.reporting.findings import Told, finding_lines, told_of
-from ctbench.reporting.groups import Entry, Group, order_notes
+from ctbench.reporting.groups import Group
 from ctbench.reporting.labels import UNREGISTERED
 from ctbench.reporting.numbers import amount
 from ctbench.reporting.scores import COSTS, Question, Score, differences, score_entries, score_entry, sign_of
@@ -206,6 +207,18 @@ def _unequal_runs(group: Group, rows: Sequence[Row]) -> Iterable[str]:
         for size in sorted({len(each) for each in units.values() if each != most}):
             few = ", ".join(label for label, each in units.items() if len(each) == size and each != most)
             yield f"{size} of {len(most)} {what}: {few}; methods are compared over shared {what}"
+    if group.levels and _have_unequal_runs(group.entries):
+        yield f"unequal runs: under one of the {what} methods are compared over the runs that both have"
+
+
+def _have_unequal_runs(entries: Sequence[Entry]) -> bool:
+    """Return whether two entries have other runs under a value of a key that both have."""
+    by_level: dict[int, set[frozenset[int]]] = {}
+    for entry in entries:
+        for level in {level for level, _ in entry.results}:
+            runs = frozenset(number for own, number in entry.results if own == level)
+            by_level.setdefault(level, set()).add(runs)
+    return any(len(kinds) > 1 for kinds in by_level.values())
 
 
 def _references(group: Group, question: Question) -> Iterable[str]:

@@ -9,11 +9,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ctbench.errors import BadConfig, UnknownName
-from ctbench.reporting.groups import Entry, RunId, mean_over_runs
-from ctbench.reporting.statistics.intervals import Interval, mean_interval, ranks, standings
+from ctbench.reporting.entries import Entry, RunId, mean_over_runs, means_of_levels
+from ctbench.reporting.statistics.intervals import Interval, mean_interval, ranks, standings, unit_differences
 from ctbench.results.figures import FIGURES
 from ctbench.results.loss_metrics import find_metric, metrics_on
-from ctbench.results.metrics import Array, Metric
+from ctbench.results.matrix import Array
+from ctbench.results.metrics import Metric
 from ctbench.results.schema import Result
 
 DEFAULT_METRICS = ("anytime", "A_Acc", "O_Acc", "F_Acc", "FWT_all", "forgetting")
@@ -103,7 +104,8 @@ class Score:
     """One metric of one entry over its runs.
 
     Args:
-        values: value of each run, or mean over the runs of each value of a key; NaN if undefined.
+        values: value of each run; NaN if undefined.
+        is_over_levels: whether units of intervals and tests are the values of a key, and not runs.
         mean: mean over seeds, then over orders; NaN if a run lacks the value, unless `partial` is set.
         interval: interval and standard deviation over the runs, or over the values of a key.
         within: in a table over the values of a key, the pooled standard deviation between the runs of one value.
@@ -118,6 +120,7 @@ class Score:
     values: dict[RunId, float]
     mean: float
     interval: Interval
+    is_over_levels: bool = False
     within: float = math.nan
     rank: int | None = None
     wins: int = 0
@@ -139,9 +142,10 @@ def score_entries(entries: Sequence[Entry], metric: str, question: Question) -> 
     table = np.array([[score.values.get(run, math.nan) for run in runs] for score in found])
     undefined = np.array([math.isnan(score.mean) for score in found])
     table[undefined] = math.nan
+    levels = [level for level, _ in runs] if any(score.is_over_levels for score in found) else None
     sign = sign_of(question.metric(metric))
-    outcome = standings(sign * table, confidence=question.confidence)
-    has_pair = [(~np.isnan(table - row)).sum(axis=1) >= 2 for row in table]
+    outcome = standings(sign * table, confidence=question.confidence, levels=levels)
+    has_pair = [(~np.isnan(unit_differences(row, table, levels))).sum(axis=1) >= 2 for row in table]
     num_others = int((~undefined).sum()) - 1
     return [
         replace(
@@ -171,9 +175,10 @@ def score_entry(entry: Entry, metric: str, question: Question) -> Score:
     mean = float(mean_over_runs(units, units.values()))
     usable = [] if math.isnan(mean) else list(units.values())
     return Score(
-        values=units,
+        values=values,
         mean=mean,
         interval=mean_interval(usable, confidence=question.confidence),
+        is_over_levels=bool(entry.levels),
         within=_within(values) if entry.levels and usable else math.nan,
         is_partial=is_partial and bool(values),
     )
@@ -188,10 +193,14 @@ def _within(values: Mapping[RunId, float]) -> float:
 
 
 def differences(first: Score, second: Score) -> list[float]:
-    """Return first minus second for every shared run; an empty list if one of the means is undefined."""
+    """Return first minus second for every shared run, or its mean over the shared runs of each value of a key.
+
+    The list is empty if one of the means is undefined.
+    """
     if math.isnan(first.mean) or math.isnan(second.mean):
         return []
-    return [first.values[run] - second.values[run] for run in sorted(first.values) if run in second.values]
+    found = {run: first.values[run] - second.values[run] for run in sorted(first.values) if run in second.values}
+    return list((means_of_levels(found) if first.is_over_levels else found).values())
 
 
 def sign_of(metric: Metric) -> int:

@@ -11,12 +11,14 @@ import numpy as np
 
 from ctbench.reporting import numbers
 from ctbench.reporting.columns import PARTIAL_MARK
-from ctbench.reporting.groups import Entry, Group, RunId, mean_over_runs, order_notes
+from ctbench.reporting.entries import Entry, RunId, mean_over_runs, order_notes
+from ctbench.reporting.groups import Group
 from ctbench.reporting.records import group_record
 from ctbench.reporting.scores import Question
 from ctbench.reporting.statistics.intervals import Interval, mean_interval
 from ctbench.reporting.tables import Cell, Table
-from ctbench.results.metrics import Array, compute, is_joint
+from ctbench.results.matrix import Array, is_joint
+from ctbench.results.metrics import compute
 from ctbench.results.schema import Result
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import PlainSerializer, PlainValidator, WithJsonSchema
 
-from ctbench.results.metrics import Array
+from ctbench.results.matrix import Array
 
 
 def _to_array(rows: object) -> Array:

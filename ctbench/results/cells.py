@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ctbench.results.metrics import Array
+from ctbench.results.matrix import Array
 
 if TYPE_CHECKING:
     from ctbench.results.schema import Result

@@ -17,7 +17,7 @@ from ctbench.errors import listing
 from ctbench.results.cells import cell_means
 from ctbench.results.consistency import MOST_NAMED, TOLERANCE
 from ctbench.results.inert import DOMAINS, guessed, inert_components
-from ctbench.results.metrics import Array
+from ctbench.results.matrix import Array
 from ctbench.results.rates import unusual_rates
 from ctbench.results.schema import Result, StageRecord
 

@@ -14,7 +14,7 @@ from typing import Final, Literal
 import numpy as np
 
 from ctbench.results.joint import last_row
-from ctbench.results.metrics import Array
+from ctbench.results.matrix import Array
 from ctbench.results.schema import Result
 
 

@@ -213,6 +213,8 @@ def _misfit_of_numbers(result: Result) -> str | None:
     if ((result.matrix < list(lowest.values())) | (result.matrix > 1.0)).any():
         return f"corrupt: matrix: a score is outside [{min(lowest.values()):.0f}, 1]"
     for stage in result.stages:
+        if any(len(losses) != len(stage.steps) for losses in stage.losses.values()):
+            return f"corrupt: stages: stage {stage.stage} logged {len(stage.steps)} points; every loss needs as many values"
         if any(len(losses) != len(stage.probe_steps) for losses in stage.probes.values()):
             return f"corrupt: stages: stage {stage.stage} was probed {len(stage.probe_steps)} times; as many losses are needed"
     return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ctbench.results.metrics import Array
+from ctbench.results.matrix import Array
 from ctbench.results.schema import Result
 
 

@@ -22,7 +22,8 @@ from types import MappingProxyType
 from typing import Literal
 
 from ctbench.errors import UnknownName
-from ctbench.results.metrics import METRICS, Array, Metric, as_matrix
+from ctbench.results.matrix import Array, as_matrix, is_joint
+from ctbench.results.metrics import METRICS, Metric
 
 On = Literal["score", "loss"]
 """The matrix that metrics are of: scores of the end tasks, or held-out LM losses."""
@@ -126,8 +127,10 @@ def metrics_on(on: str) -> Mapping[str, Metric]:
     return _BY_MATRIX[on]
 
 
-def all_loss_metrics(losses: Array) -> dict[str, float | None]:
-    """Return every metric of `losses` [T+1, T] in nats by name; None if undefined."""
+def all_loss_metrics(losses: Array, *, num_stages: int | None = None) -> dict[str, float | None]:
+    """Return every metric of `losses` [T+1, T] in nats by name; None if undefined. As `ctbench.results.metrics.all_metrics`."""
     matrix = as_matrix(losses)
     found = {name: metric.of(matrix) for name, metric in LOSS_METRICS.items()}
+    if is_joint(matrix) and (num_stages or 1) > 1:
+        found["gain"] = math.nan
     return {name: None if math.isnan(value) else value for name, value in found.items()}

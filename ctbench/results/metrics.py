@@ -20,41 +20,9 @@ from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ctbench.errors import UnknownName
-
-Array = NDArray[np.float64]
-
-
-def as_matrix(rows: object) -> Array:
-    """Return `rows` (lists with None, or an array) as a float matrix [T+1, T] with NaN for missing cells.
-
-    Raises:
-        ValueError: the shape is not [T+1, T] with T >= 1.
-    """
-    matrix = np.array(rows, dtype=np.float64)
-    if matrix.ndim != 2 or matrix.shape[1] < 1 or matrix.shape[0] != matrix.shape[1] + 1:
-        raise ValueError(f"a matrix needs T + 1 rows and T columns, found the shape {matrix.shape}")
-    return matrix
-
-
-def is_joint(matrix: Array) -> bool:
-    """Return whether rows 1..T-1 are empty, as in a run of one stage on the union of the domains."""
-    num_tasks = matrix.shape[1]
-    return bool(num_tasks > 1 and np.isnan(matrix[1:-1]).all() and not np.isnan(matrix[-1]).all())
-
-
-def seen_mask(num_tasks: int) -> NDArray[np.bool_]:
-    """Return the mask [T+1, T] of the cells whose domain was trained on before or in their row (j <= i)."""
-    return np.arange(num_tasks + 1)[:, None] > np.arange(num_tasks)[None, :]
-
-
-def unseen_mask(num_tasks: int) -> NDArray[np.bool_]:
-    """Return the mask [T+1, T] of the cells with 1 <= i < j: after some stage, before the domain's own."""
-    mask: NDArray[np.bool_] = ~seen_mask(num_tasks)
-    mask[0] = False
-    return mask
+from ctbench.results.matrix import Array, as_matrix, is_joint, unseen_mask
 
 
 def _mean(values: Array, partial: bool) -> float:
@@ -286,8 +254,14 @@ def compute(name: str, matrix: Array, *, partial: bool = False) -> float:
     return get_metric(name).of(matrix, partial=partial)
 
 
-def all_metrics(matrix: Array, *, partial: bool = False) -> dict[str, float | None]:
+def all_metrics(matrix: Array, *, partial: bool = False, num_stages: int | None = None) -> dict[str, float | None]:
     """Return every metric of `matrix` [T+1, T] by name; None if undefined.
+
+    Args:
+        matrix: scores, NaN for missing cells.
+        partial: take means over incomplete sets of cells.
+        num_stages: of the run's plan, if known. A run of several stages is no joint one, even if all of its rows in
+            between are missing.
 
     Examples:
         >>> import numpy as np
@@ -296,4 +270,6 @@ def all_metrics(matrix: Array, *, partial: bool = False) -> dict[str, float | No
     """
     matrix = as_matrix(matrix)
     values = {name: compute(name, matrix, partial=partial) for name in METRICS}
+    if is_joint(matrix) and (num_stages or 1) > 1:
+        values["gain"] = math.nan
     return {name: None if math.isnan(value) else value for name, value in values.items()}

@@ -19,7 +19,8 @@ from ctbench.results.arrays import JsonArray
 from ctbench.results.cells import scores_by_seed
 from ctbench.results.failures import FailureRecord
 from ctbench.results.loss_metrics import all_loss_metrics
-from ctbench.results.metrics import Array, all_metrics
+from ctbench.results.matrix import Array
+from ctbench.results.metrics import all_metrics
 from ctbench.results.provenance import STRICT, ProvenanceRecord
 from ctbench.results.setup import PlanRecord, RecipeRecord, StreamRecord
 
@@ -225,12 +226,12 @@ class Result:
     @cached_property
     def computed_metrics(self) -> dict[str, float | None]:
         """The metrics computed from the matrix, independent of those stored in the file."""
-        return all_metrics(self.matrix)
+        return all_metrics(self.matrix, num_stages=len(self.plan.stages))
 
     @cached_property
     def loss_metrics(self) -> dict[str, float | None]:
         """The metrics of the LM losses, by the names of `ctbench.results.loss_metrics.LOSS_METRICS`."""
-        return all_loss_metrics(self.lm_loss)
+        return all_loss_metrics(self.lm_loss, num_stages=len(self.plan.stages))
 
     @cached_property
     def seed_scores(self) -> dict[int, Array]:

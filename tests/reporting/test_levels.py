@@ -102,6 +102,22 @@ def test_a_method_without_one_of_the_languages_is_compared_over_the_others():
     assert (test["n"], test["difference"]) == (2, pytest.approx(0.015))
 
 
+def test_runs_are_paired_by_their_seeds_within_each_language():
+    """Equal scores run by run are equal, whichever seeds a method lacks; the mean over its own runs says otherwise."""
+    scores = {0: 0.5, 1: 0.6, 2: 0.9}
+    naive = [run("naive", language, seed, scores[seed]) for language in (1, 2, 3) for seed in scores]
+    few = [run("rival", language, 2, scores[2]) for language in (1, 2, 3)]
+    found = table([*naive, *few], against="naive")
+    (test,) = found["comparisons"]
+    assert (test["n"], test["difference"], test["ties"]) == (3, 0.0, 3)
+    assert {row["scores"]["F_Acc"]["rank"] for row in found["rows"]} == {1}
+    assert any("unequal runs" in note for note in found["notes"])
+    assert not any("unequal runs" in note for note in table()["notes"])
+    better = [run("rival", language, 2, scores[2] + 0.01 * language) for language in (1, 2, 3)]
+    (test,) = table([*naive, *better], against="naive")["comparisons"]
+    assert test["difference"] == pytest.approx(0.02)
+
+
 def test_orders_of_the_domains_are_levels_too_and_pair_by_seed():
     runs = [run("naive", 1, seed, 0.6 + 0.02 * order, order=order) for order in (0, 3) for seed in range(3)]
     (over,) = compare(runs, across="order", levels=True, metric="F_Acc", all=True).record()["tables"]

@@ -85,3 +85,11 @@ def test_stability_gap_is_the_worst_inside_a_stage_minus_its_start():
 def test_probes_of_another_number_than_their_steps_are_corrupt():
     with pytest.raises(BadResult, match="stage 2 was probed 3 times; as many losses are needed"):
         probed({}, {"general": [1.0]}, {})
+
+
+def test_losses_of_another_number_than_their_points_are_corrupt():
+    record = fake_record("naive", num_tasks=3)
+    stage = record["stages"][1]
+    stage["losses"] = {name: values[:-1] for name, values in stage["losses"].items()}
+    with pytest.raises(BadResult, match=r"stage 2 logged \d+ points; every loss needs as many values"):
+        result_from(record)

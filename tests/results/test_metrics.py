@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from ctbench.errors import UnknownName
-from ctbench.results.metrics import METRICS, all_metrics, as_matrix, compute, get_metric
+from ctbench.results.loss_metrics import all_loss_metrics
+from ctbench.results.matrix import as_matrix
+from ctbench.results.metrics import METRICS, all_metrics, compute, get_metric
 
 NAN = math.nan
 
@@ -85,6 +87,17 @@ def test_joint_has_only_its_last_row() -> None:
     assert {name for name, value in values.items() if value is not None} == {"F_Acc", "gain"}
     assert values["F_Acc"] == pytest.approx(HAND_METRICS["F_Acc"])
     assert values["gain"] == pytest.approx((0.10 + 0.25 + 0.30) / 3)
+
+
+def test_a_run_of_several_stages_is_no_joint_one_when_its_rows_in_between_are_missing() -> None:
+    """Its gain would be that of the last row alone, and no one could see it."""
+    broken = HAND.copy()
+    broken[1:-1] = NAN
+    values = all_metrics(broken, num_stages=3)
+    assert {name for name, value in values.items() if value is not None} == {"F_Acc"}
+    assert all_metrics(broken, num_stages=1) == all_metrics(broken)
+    assert all_loss_metrics(broken, num_stages=3)["gain"] is None
+    assert all_loss_metrics(broken, num_stages=1)["gain"] is not None
 
 
 def test_partial_means_do_not_define_metrics_that_joint_lacks() -> None:

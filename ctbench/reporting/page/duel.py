@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
-from ctbench.reporting.groups import Entry
+from ctbench.reporting.entries import Entry
 from ctbench.reporting.leaderboard import Board, Row
 from ctbench.reporting.page.matrices import averaged_runs
 from ctbench.reporting.scores import differences
 from ctbench.reporting.statistics.intervals import mean_interval
 from ctbench.reporting.summary import row_names
-from ctbench.results.metrics import Array
+from ctbench.results.matrix import Array
 
 MAX_PAIRED = 16
 """Maximum number of methods for which the page holds the intervals of all pairwise differences."""

@@ -6,8 +6,8 @@ import math
 
 from ctbench.reporting import numbers
 from ctbench.reporting.columns import Column
+from ctbench.reporting.entries import mean_over_runs
 from ctbench.reporting.facts import GROUPS, PLACES, fact_means
-from ctbench.reporting.groups import mean_over_runs
 from ctbench.reporting.leaderboard import Board, Row
 from ctbench.reporting.tables import Cell
 

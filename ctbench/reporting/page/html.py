@@ -14,7 +14,7 @@ from ctbench.errors import BadConfig, MissingResult, unwritable
 from ctbench.machine.files import write_whole
 from ctbench.reporting.columns import Column, leaderboard_columns
 from ctbench.reporting.compare import Comparison
-from ctbench.reporting.groups import Entry
+from ctbench.reporting.entries import Entry
 from ctbench.reporting.leaderboard import Board, make_board
 from ctbench.reporting.page.duel import duel_data
 from ctbench.reporting.page.facts import fact_columns

@@ -10,11 +10,11 @@ import numpy as np
 
 from ctbench.errors import MissingResult
 from ctbench.reporting import numbers
-from ctbench.reporting.groups import Entry
+from ctbench.reporting.entries import Entry
 from ctbench.reporting.plots.heatmaps import order_of, same_order
 from ctbench.reporting.plots.style import ink_on
 from ctbench.reporting.summary import row_names
-from ctbench.results.metrics import Array
+from ctbench.results.matrix import Array
 from ctbench.results.schema import Result
 
 _SHADES = ((244, 247, 251), (195, 216, 236), (127, 176, 216), (59, 127, 184), (18, 63, 115))

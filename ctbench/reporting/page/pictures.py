@@ -13,7 +13,7 @@ import numpy as np
 
 from ctbench.errors import MissingResult, one_line
 from ctbench.reporting import numbers
-from ctbench.reporting.groups import Entry
+from ctbench.reporting.entries import Entry
 from ctbench.reporting.plots.curves import BAND_ID, PANELS, draw_anytime_panel, has_bands
 from ctbench.reporting.plots.looks import COLOURS, looks_of
 from ctbench.reporting.plots.scatters import Place, draw_cost_points, draw_transfer_points, name_points

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ctbench.reporting import numbers
-from ctbench.reporting.groups import Entry
+from ctbench.reporting.entries import Entry
 from ctbench.reporting.reproduce import command_line
 from ctbench.results.metrics import METRICS
 from ctbench.results.schema import Result

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ctbench.reporting.groups import Entry, mean_over_runs
+from ctbench.reporting.entries import Entry, mean_over_runs
 from ctbench.reporting.plots.heatmaps import order_of, same_order
 from ctbench.reporting.plots.looks import Look, looks_of
 from ctbench.reporting.plots.quantity import SCORES, Quantity
 from ctbench.reporting.plots.style import GREY, wrapped
-from ctbench.results.metrics import Array, seen_mask
+from ctbench.results.matrix import Array, seen_mask
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ctbench.errors import MissingResult, UnknownName
-from ctbench.reporting.groups import Choice, Entry, Group, group_results
+from ctbench.reporting.entries import Entry
+from ctbench.reporting.groups import Choice, Group, group_results
 from ctbench.reporting.labels import UNREGISTERED_MARK
 from ctbench.reporting.plots.quantity import Quantity, get_quantity
 from ctbench.reporting.plots.style import styled

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ctbench.errors import MissingResult
-from ctbench.reporting.groups import Entry
+from ctbench.reporting.entries import Entry
 from ctbench.reporting.plots.quantity import SCORES, Quantity
 from ctbench.reporting.plots.style import FAINT, GREY, INK, diverging, ink_on, sequential, wrapped
 from ctbench.reporting.statistics.intervals import mean_interval
 from ctbench.reporting.summary import row_names
-from ctbench.results.metrics import Array
+from ctbench.results.matrix import Array
 from ctbench.results.schema import Result
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from ctbench.reporting.groups import Entry
+from ctbench.reporting.entries import Entry
 
 
 @dataclass(frozen=True, kw_only=True)

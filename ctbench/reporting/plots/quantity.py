@@ -7,7 +7,7 @@ from typing import Final
 
 from ctbench.errors import UnknownName
 from ctbench.reporting import numbers
-from ctbench.results.metrics import Array
+from ctbench.results.matrix import Array
 from ctbench.results.schema import Result
 
 

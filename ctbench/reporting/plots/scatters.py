@@ -12,7 +12,7 @@ import numpy as np
 
 from ctbench.errors import MissingResult
 from ctbench.reporting.columns import COST_MEANINGS
-from ctbench.reporting.groups import Entry, mean_over_runs
+from ctbench.reporting.entries import Entry, mean_over_runs
 from ctbench.reporting.plots.looks import looks_of
 from ctbench.reporting.plots.quantity import SCORES, Quantity, get_quantity
 from ctbench.reporting.plots.style import GREY, wrapped

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ctbench.errors import MissingResult
-from ctbench.reporting.groups import Entry, mean_over_runs
+from ctbench.reporting.entries import Entry, mean_over_runs
 from ctbench.reporting.plots.curves import BAND, BAND_ID, add_title, draw_curve, has_bands, mark_stages, name_lines
 from ctbench.reporting.plots.looks import looks_of
 from ctbench.reporting.plots.style import GREY

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ctbench.reporting.groups import Entry, mean_over_runs
+from ctbench.reporting.entries import Entry, mean_over_runs
 from ctbench.reporting.plots.curves import add_title, name_lines
 from ctbench.reporting.plots.looks import looks_of
 from ctbench.reporting.plots.style import GREY

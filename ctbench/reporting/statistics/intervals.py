@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ctbench.reporting.statistics.sign_flips import sign_flip_p, smallest_p
-from ctbench.results.metrics import Array
+from ctbench.results.matrix import Array
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,20 +182,45 @@ def paired_tests(
     ]
 
 
-def standings(scores: Array, *, confidence: float = 0.95) -> NDArray[np.int_]:
+def unit_differences(one: Array, others: Array, levels: Sequence[int] | None = None) -> Array:
+    """Return how far a method is above others, by run or as means over the shared runs of each level.
+
+    Args:
+        one: [N] scores by run; NaN if the method lacks the run.
+        others: [K, N] likewise.
+        levels: [N] the level of every run; None where runs are the units.
+
+    Returns:
+        [K, N], or [K, L] for L levels; NaN without a shared run.
+
+    Examples:
+        >>> unit_differences(np.array([3.0, 4.0, 5.0]), np.array([[1.0, np.nan, 2.0]]), [0, 0, 1]).tolist()
+        [[2.0, 3.0]]
+    """
+    differences = one - others
+    if levels is None:
+        return differences
+    known = ~np.isnan(differences)
+    places = np.asarray(levels) == np.unique(levels)[:, None]  # [L, N]
+    counts, sums = known @ places.T, np.where(known, differences, 0.0) @ places.T
+    return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
+
+
+def standings(scores: Array, *, confidence: float = 0.95, levels: Sequence[int] | None = None) -> NDArray[np.int_]:
     """Compare all methods with each other by the intervals of their paired differences.
 
     Args:
         scores: [K, N], method by run; higher is better, NaN if a method lacks the run.
         confidence: confidence of the intervals.
+        levels: [N] the level of every run, if the units are levels and not runs.
 
     Returns:
-        [K, K] of 1 (row better than column), -1 (worse), 0 (the interval covers 0, or fewer than two shared runs).
+        [K, K] of 1 (row better than column), -1 (worse), 0 (the interval covers 0, or fewer than two shared units).
     """
     num_methods = len(scores)
     outcome = np.zeros((num_methods, num_methods), dtype=np.int_)
     for first in range(num_methods):
-        differences = scores[first] - scores[first + 1 :]
+        differences = unit_differences(scores[first], scores[first + 1 :], levels)
         counts = (~np.isnan(differences)).sum(axis=1)
         for offset in np.flatnonzero(counts >= 2):
             interval = mean_interval(differences[offset], confidence=confidence)

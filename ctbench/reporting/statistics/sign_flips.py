@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from ctbench.results.metrics import Array
+from ctbench.results.matrix import Array
 
 MAX_EXACT = 16
 """Maximum number of pairs for which all sign flips are enumerated; above, NUM_FLIPS random ones are drawn."""
