@@ -197,6 +197,7 @@ def generated(text: str) -> str:
         "fast": fast,
         "real": results_page.real,
         "adaptation": results_page.adaptation,
+        "topics": results_page.topics,
         "precision": results_page.precision,
         "speed": speed,
         "gpu": gpu,

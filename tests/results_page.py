@@ -22,7 +22,7 @@ from reference_pages import table
 
 if TYPE_CHECKING:
     from ctbench.reporting.compare import Comparison
-    from ctbench.reporting.groups import Entry
+    from ctbench.reporting.entries import Entry
     from ctbench.results.schema import Result
 
 ROOT = Path(__file__).parent.parent
@@ -38,7 +38,7 @@ KEPT = ("general", "general_bits", "gap_to_joint", "recovered")
 EFFECTS = ("prompt_effect", "prompt_contrast", "prompt_domains")
 EMBEDDED = ("domain", "temporal")
 REAL = ("dapset-mini", "arxiv-years")
-QUESTIONS = ("schedules", "compute", "doubled", "orders", "length", "share", "widths", "languages")
+QUESTIONS = ("schedules", "compute", "doubled", "orders", "length", "share", "widths", "languages", "decoder")
 KINDS = ("bf16", "fp32")
 
 
@@ -403,14 +403,19 @@ def studies(folder: Path = RESULTS) -> str:
         if not any((folder / name).rglob("*.json")):
             lacking.append(f"`make {name}`")
             continue
-        words = table_command(STUDIES / f"{name}.toml")
-        call = [sys.executable, "-m", "ctbench", *words[1:], "--format", "markdown"]
-        call[call.index("--results") + 1] = str(folder / name)
-        shown = subprocess.run(call, capture_output=True, text=True, check=True).stdout
-        parts.append(f"`make {name}`, then `{shlex.join(words)}`:\n\n{shown}")
+        parts.append(study(name, folder))
     if lacking:
         parts.append(f"- No committed results yet of {', '.join(lacking)}.\n")
     return "\n".join(parts)
+
+
+def study(name: str, folder: Path = RESULTS) -> str:
+    """Return the table of one study under its commands."""
+    words = table_command(STUDIES / f"{name}.toml")
+    call = [sys.executable, "-m", "ctbench", *words[1:], "--format", "markdown"]
+    call[call.index("--results") + 1] = str(folder / name)
+    shown = subprocess.run(call, capture_output=True, text=True, check=True).stdout
+    return f"`make {name}`, then `{shlex.join(words)}`:\n\n{shown}"
 
 
 # Real text
@@ -420,6 +425,15 @@ def real(folder: Path = RESULTS) -> str:
     """Return the leaderboards of the streams of real text."""
     comparison = compared(folder, streams=REAL, metric=("anytime", *SHOWN, "FWT_all"))
     return _tables(comparison, *REAL, what="on real text", how="make reference-real")
+
+
+def topics(folder: Path = RESULTS) -> str:
+    """Return the leaderboards of LM losses on real text, with BERT-tiny and with an encoder of width 384."""
+    models = {"topics": "with BERT-tiny on `topics`", "encoder": "with the encoder of width 384 on `topics`"}
+    has = {name: any((folder / name).rglob("*.json")) for name in models}
+    return "\n\n".join(
+        study(name, folder).rstrip() if has[name] else missing(what, f"make {name}") for name, what in models.items()
+    )
 
 
 def adaptation(folder: Path = RESULTS) -> str:
@@ -498,6 +512,7 @@ DOCS_PARTS = (
     studies,
     real,
     adaptation,
+    topics,
     commands,
 )
 """The parts that may be made of any folder; those of the README need the results that it shows."""

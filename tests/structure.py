@@ -8,6 +8,7 @@ out. The floor of a room is the longest chain of arrows below it.
 from __future__ import annotations
 
 import ast
+import functools
 import sys
 from collections import defaultdict
 from collections.abc import Iterator
@@ -24,7 +25,7 @@ ORDER = [
     ["errors", "randomness"],
     ["machine", "kernels", "memory", "plans", "results", "data"],
     ["backbone", "reporting"],
-    ["contexts", "hypernetwork", "linear", "masking", "method", "units"],
+    ["contexts", "hypernetwork", "linear", "masking", "method", "mixer", "units"],
     ["stage", "plugins"],
     ["training"],
     ["engine"],
@@ -36,6 +37,7 @@ ORDER = [
 """The rooms from the ground up: none imports from a later line. Every entry at the top level of ctbench is on the list."""
 
 
+@functools.cache
 def modules(root: Path = ROOT) -> dict[str, ast.Module]:
     """Return the syntax tree of every module by its dotted name below ctbench."""
     return {

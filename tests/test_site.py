@@ -16,6 +16,7 @@ from ctbench.reporting.reproduce import command_line
 
 pytest.importorskip("zensical")
 pytest.importorskip("mkdocstrings")
+pytestmark = pytest.mark.slow  # `make docs`, too, stops at the first warning
 
 
 def copy(folder: Path) -> Path:

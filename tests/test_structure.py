@@ -120,6 +120,7 @@ AUTHORS = {
     "masking",
     "memory",
     "method",
+    "mixer",
     "plans",
     "randomness",
     "stage",
