@@ -224,10 +224,11 @@ def _have_unequal_runs(entries: Sequence[Entry]) -> bool:
 def _references(group: Group, question: Question) -> Iterable[str]:
     is_loss, over = question.is_loss, "domains" if question.is_loss else "tasks"
     base = np.array([question.matrix(result)[0].mean() for result in group.results])
-    ends = (amount(end, is_loss=is_loss) for end in (base.min(), base.max()))
-    apart = f"; from {' to '.join(ends)}: the runs have different bases"
-    mean = amount(base.mean(), is_loss=is_loss)
-    yield f"row 0 (untouched LM), mean over {over}: {mean}{apart if np.ptp(base) > 1e-9 else ''}"
+    ends = [amount(end, is_loss=is_loss) for end in (base.min(), base.max())]
+    num_bases = len({result.backbone.weights_digest for result in group.results})
+    why = "the runs have different bases" if num_bases > 1 else "of one base on other machines or under other settings"
+    apart = f"; from {' to '.join(ends)}: {why}" if ends[0] != ends[1] else ""  # the last bits are a processor's
+    yield f"row 0 (untouched LM), mean over {over}: {amount(base.mean(), is_loss=is_loss)}{apart}"
     controls = [result.control for result in group.results if result.control is not None]
     rows = [control.lm_loss if is_loss else control.scores for control in controls]
     known = [float(np.mean([value for value in each if value is not None])) for each in rows if None not in each]

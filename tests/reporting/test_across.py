@@ -93,9 +93,11 @@ def test_a_key_that_came_later_has_its_default_in_older_files():
 
 def test_another_language_has_other_data_and_another_base():
     record = copy.deepcopy(fake_record("naive", changed={"language.seed": "7"}, protocol="f" * 16))
-    record["stream"]["digest"] = record["backbone"]["digest"] = digest("seven")
-    values = [row["value"] for row in rows([fake_result("naive"), result_from(record)], "language.seed")["rows"]]
-    assert sorted(values) == ["7", "the stream's own"]
+    record["stream"]["digest"] = record["backbone"]["digest"] = record["backbone"]["weights_digest"] = digest("seven")
+    record = with_matrix(record, np.array(record["matrix"]) + 0.02)
+    table = rows([fake_result("naive"), result_from(record)], "language.seed")
+    assert sorted(row["value"] for row in table["rows"]) == ["7", "the stream's own"]
+    assert any(note.startswith("row 0 ") and note.endswith("the runs have different bases") for note in table["notes"])
 
 
 @pytest.mark.parametrize(

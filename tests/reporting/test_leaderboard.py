@@ -334,9 +334,14 @@ def test_notes_give_row_0_and_the_mean_of_the_control() -> None:
     assert any(note.startswith("control (") and "(n = 3)" in note for note in table.notes)
 
 
-def test_note_names_runs_with_different_bases() -> None:
-    (table,) = compare(runs("naive", 0.0)).tables()
-    assert any(note.startswith("row 0 ") and note.endswith("the runs have different bases") for note in table.notes)
+@pytest.mark.parametrize(
+    ("shift", "told"), [(0.01, "of one base on other machines or under other settings"), (1e-7, "mean over tasks: 50.0")]
+)
+def test_note_on_row_0_says_when_it_differs_so_much_that_it_can_be_seen(shift, told) -> None:
+    matrices = [np.full((6, 5), 0.5), np.full((6, 5), 0.5 + shift)]
+    found = [result_from(with_matrix(fake_record("naive", seed=seed), each)) for seed, each in enumerate(matrices)]
+    (table,) = compare(found).tables()
+    assert next(note for note in table.notes if note.startswith("row 0 ")).endswith(told)
 
 
 def with_finding(result: Result, code: str, message: str) -> Result:
