@@ -14,13 +14,14 @@ import importlib.util
 import inspect
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
+from difflib import get_close_matches
 from functools import lru_cache
 from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES, ExtensionFileLoader, FileFinder, SourceFileLoader
 from importlib.metadata import entry_points
 from pathlib import Path
 from types import CodeType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 from ctbench.errors import BadConfig, BadPlugin, UnknownName, code_place, did_you_mean, first_line
 from ctbench.machine.files import read_path
@@ -35,6 +36,8 @@ GROUPS: Final = {"method": "ctbench.methods", "stream": "ctbench.benchmarks"}
 _SUFFIXES: Final = {"method": ".py", "stream": ".toml"}
 HOOKS: Final = ("plan", "build", "begin", "loss", "after_backward", "after_step", "end", "adapt", "bake")
 """What the engine calls of a method."""
+ALIKE: Final = 0.8
+"""How much of two names must agree for one to be a slip of the other."""
 MOST_FILES: Final = 200
 """Files of a folder that are looked at for the one that a misspelt path means."""
 
@@ -142,8 +145,23 @@ def load_class(plugin: Plugin) -> type[Method]:
     if not (isinstance(cls, type) and issubclass(cls, Method)):
         raise BadPlugin(f"{name} of {plugin.path.name} does not derive from ctbench.Method")
     _check_literals(plugin, cls)
+    _check_names(plugin, cls)
     _check_hooks(plugin, cls)
     return cls
+
+
+def _check_names(plugin: Plugin, cls: type[Method]) -> None:
+    """Refuse a name that looks like a slip of one that the class leaves to `Method`: nothing would ever call it."""
+    from ctbench.method import Method
+
+    own = {name for name in vars(cls) if not name.startswith("_")}
+    left = [name for name in vars(Method) if not name.startswith("_") and name not in own]
+    for name in sorted(own - {*vars(Method)} - {field.name for field in fields(cast("Any", cls))}):
+        if near := get_close_matches(name, left, n=1, cutoff=ALIKE):
+            raise BadPlugin(
+                f"method '{plugin.name}' ({plugin.path.name}) has '{name}', which ctbench does not know; "
+                f"did you mean '{near[0]}'? begin it with _ if it is a helper of your own"
+            )
 
 
 def _check_hooks(plugin: Plugin, cls: type[Method]) -> None:

@@ -14,6 +14,7 @@ import pytest
 from fake_results import write_fakes
 from small_streams import write_method, write_stream
 
+from ctbench import get_method
 from ctbench.cli import main
 from ctbench.errors import UnknownName
 
@@ -374,6 +375,9 @@ METHODS_THAT_CANNOT_RUN = {
     "def build(self, backbone, stream):\n    raise SystemExit(0)": "failed: SystemExit: 0 (mine.py, line",
     "def loss(self, stage):\n    return {}": "loss of method 'mine' (mine.py) must be a function of self, stage",
     "loss = 3": "loss of method 'mine' (mine.py) is 3; expected a function",
+    "def los(self, stage, batch):\n    return {}": "has 'los', which ctbench does not know; did you mean 'loss'?",
+    "def on_backward(self, stage):\n    pass\n\ndef afterstep(self, stage):\n    pass": "did you mean 'after_step'?",
+    "needs_part = True": "did you mean 'needs_parts'?",
 }
 
 
@@ -382,3 +386,8 @@ def test_a_method_that_cannot_run_is_refused_before_anything_is_computed(body, r
     write_method(tmp_path, body)
     stream = write_stream(tmp_path, seeds="[0]", epochs="1", num_test="16")
     assert METHODS_THAT_CANNOT_RUN[body] in refused("plan", "-m", "./mine.py", "-s", str(stream), cwd=tmp_path)
+
+
+def test_helpers_of_a_method_may_have_names_like_those_of_hooks_that_it_has(tmp_path):
+    path = write_method(tmp_path, "def losses(self):\n    pass\n\ndef loss(self, stage, batch):\n    return {}")
+    assert get_method(str(path)).losses() is None
