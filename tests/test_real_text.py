@@ -54,6 +54,7 @@ metric = "macro_f1"
 """
 
 
+@pytest.mark.slow
 @pytest.mark.data
 @pytest.mark.skipif(not DATA, reason="CTBENCH_DATA names no folder with the real text")
 def test_three_real_domains_run_with_hyperprompt_and_tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -152,7 +152,7 @@ def _create(path: Path, me: Owner) -> bool:
 
 def _remove(path: Path, file: Path | None) -> None:
     """Remove the file of one owner, and the claim if nobody else took it meanwhile."""
-    for each in path.glob(".*"):
+    for each in _hidden(path):
         with contextlib.suppress(OSError):
             _delete(each)
     if file is not None:
@@ -160,6 +160,14 @@ def _remove(path: Path, file: Path | None) -> None:
             _delete(file)
     with contextlib.suppress(OSError):
         path.rmdir()
+
+
+def _hidden(path: Path) -> list[Path]:
+    """Return what the system hides in a folder; nothing of one that somebody else removed."""
+    try:
+        return [each for each in path.iterdir() if each.name.startswith(".")]
+    except OSError:
+        return []
 
 
 def _delete(path: Path) -> None:

@@ -114,8 +114,24 @@ def test_a_process_killed_at_any_call_leaves_no_claim_without_owner_and_the_next
     assert {line.split()[3] for line in told} == {"False"}
 
 
+def test_a_stale_claim_that_another_process_removes_in_the_same_moment_is_no_error(tmp_path, monkeypatch):
+    path = tmp_path / "node.claim"
+    path.mkdir()
+    read = claims._read
+
+    def read_and_lose(asked):
+        found = read(asked)
+        path.rmdir()
+        monkeypatch.setattr(Path, "is_dir", lambda _path: True)  # whoever asked a moment ago was told so
+        return found
+
+    monkeypatch.setattr(claims, "_read", read_and_lose)
+    claims.remove_stale(path)
+    assert not path.exists()
+
+
 SIX_ARE_KILLED = """
-import os, random, signal, sys, time
+import os, random, signal, sys, time, traceback
 from pathlib import Path
 from ctbench.machine import claims
 claims.POLL_SECONDS = 0.002
@@ -152,6 +168,7 @@ def start(seed):
         try:
             work(seed)
         finally:
+            traceback.print_exc()
             os._exit(1)
     return child
 

@@ -35,6 +35,7 @@ def alone(name, world, **changes):
     return train(method, world, recipe=replace(UNEVEN, **changes))
 
 
+@pytest.mark.slow
 def test_two_ranks_train_as_one_process_and_what_would_differ_is_caught(tmp_path, world):
     found = train_with_ranks(tmp_path, 2, ["das", "hyperprompt", *CONTROLS])
     for name in ("das", "hyperprompt", "whole batch"):
