@@ -20,7 +20,7 @@ help:  ## this list
 demo: $(RUNS)  ## hyperprompt on the embedded domain-shift stream, from nothing to the matrix
 	$(BIN)/ctbench run --method hyperprompt --stream domain --precision auto --results demo-results
 
-test: lint types  ## lint, types and the quick tests, in at most five minutes on two cores
+test: lint types  ## lint, types and the quick tests, in at most six minutes on two cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses auto --dist loadfile -m "not slow and not cluster and not browser"
 
 test-slow: $(STAMP)  ## the tests that take long: benches, damage to every file, installed packages
