@@ -24,5 +24,5 @@ def command(as_json: JsonOption = False, **given: Any) -> None:
         print_answer(json.dumps(record))
         return
     print(f"{len(prepared.files)} files of stream {found.stream} are in {prepared.folder}")
-    print(f"{prepared.checked} of them have the expected number of records and the expected digest")
+    print(f"{prepared.checked} files there have the expected number of records and the expected digest")
     print(f"next: ctbench check {given['stream']}")

@@ -30,7 +30,7 @@ class Prepared:
     Attributes:
         folder: where the files lie now.
         files: their paths in it.
-        checked: how many of them have a known number of lines or digest, and have it.
+        checked: files there with a known number of lines or digest that have it, be they read by the stream or not.
     """
 
     folder: Path
