@@ -82,7 +82,7 @@ test-cluster: $(STAMP)  ## grids on a SLURM (which takes root and apt) and a Ray
 STUDIES := results/studies
 EMBEDDED := domain temporal
 
-reference: $(STAMP)  ## every method on both embedded streams, the closest rivals first; the declared comparison with eight seeds
+reference: $(STAMP)  ## every method on both embedded streams, the closest rivals first; the declared comparisons with eight seeds
 	for study in reference others declared; do $(BIN)/ctbench run $(STUDIES)/$$study.toml --results results || exit 1; done
 
 ablations: $(STAMP)  ## hypermap and hyperprompt without each of their parts, apart: ctbench compare --results results/ablations

@@ -235,6 +235,8 @@ def _boards(groups: Iterable[Group], question: Question) -> Iterable[Board]:
         if question.against is not None and question.against not in names:
             asked = replace(asked, against=None)
             notes.append(f"no comparison with {question.against}, which has no runs in this table")
+        elif question.against is not None and len(group.entries) == 1:
+            notes.append(f"no comparison: {question.against} is the only row of this table")
         if question.planned is not None and not set(question.planned) <= names:
             asked = replace(asked, planned=None)
             notes.append(f"no planned comparison: {' and '.join(question.planned)} are not both in this table")

@@ -368,6 +368,8 @@ def test_against_prints_the_comparison_only_and_says_where_there_is_none() -> No
     assert (first.columns[1], len(first.rows)) == ("compared with", 1)
     assert not second.rows
     assert second.notes == ("no comparison with naive, which has no runs in this table",)
+    _, alone = compare([*results, *others], against="replay", metric="F_Acc").tables()
+    assert (alone.rows, alone.notes) == ((), ("no comparison: replay is the only row of this table",))
 
 
 def test_further_columns_are_those_asked_for() -> None:
