@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from ctbench.data.schema import Domain, Stream, SyntheticText
+from ctbench.data.schema import GENERAL, Domain, Stream, SyntheticText
 from ctbench.data.sources import fingerprint
 from ctbench.errors import BadData
 
@@ -61,6 +61,12 @@ def corpus_fingerprint(stream: Stream, domain: Domain | None) -> str:
     elif is_split_in_tokens(stream, domain):
         held_out = f"split {SPLIT_VERSION}"
     return _hash([domain.name, fingerprint(stream, domain.text, domain=domain.name), held_out])
+
+
+def text_digest(stream: Stream, name: str) -> str:
+    """Return the fingerprint of a domain's text and held-out text, or of the general text; raises BadData."""
+    is_general = name == GENERAL and name not in stream.names
+    return corpus_fingerprint(stream, None if is_general else stream.domain(name))
 
 
 def _hash(value: object) -> str:

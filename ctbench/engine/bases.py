@@ -16,6 +16,7 @@ from typing import Any, Final
 
 from ctbench.backbone.checkpoint import MADE, backbone_digest
 from ctbench.data.schema import Stream
+from ctbench.data.settings import BaseRecipe
 from ctbench.data.split import corpus_fingerprint
 from ctbench.engine.identity import Arithmetic, BaseIdentity
 from ctbench.engine.node import Lookup, Node, digest, plain
@@ -73,6 +74,12 @@ def made_base(stream: Stream, arithmetic: Arithmetic, lookup: Lookup) -> Node:
     return _node(identity, stream, lookup, title=f"base of {stream.name}")
 
 
+def base_recipe(recipe: BaseRecipe, trains: str) -> dict[str, Any]:
+    """Return what the training of a base, or of the LM head before it, depends on of a recipe, as plain JSON."""
+    own = {"lr": recipe.head_lr or recipe.lr} if trains == "head" else {}
+    return plain(recipe, without=_NOT_NUMBERS) | own
+
+
 def _warmed(stream: Stream, arithmetic: Arithmetic, lookup: Lookup, checkpoint: str) -> Node:
     """Return the last node of a warm-up: the LM head alone, then everything if the recipe says so."""
     recipe = stream.recipe.base
@@ -82,7 +89,7 @@ def _warmed(stream: Stream, arithmetic: Arithmetic, lookup: Lookup, checkpoint: 
         backbone=checkpoint,
         trains="head",
         text=corpus_fingerprint(stream, None),
-        recipe=plain(recipe, without=_NOT_NUMBERS) | {"lr": recipe.head_lr or recipe.lr},
+        recipe=base_recipe(recipe, "head"),
         arithmetic=arithmetic,
         seed=BASE_SEED,
     )
@@ -91,7 +98,7 @@ def _warmed(stream: Stream, arithmetic: Arithmetic, lookup: Lookup, checkpoint: 
         return node
     # Another seed: the head has seen the text that the first one draws.
     every = dataclasses.replace(
-        head, trains="all", recipe=plain(recipe, without=_NOT_NUMBERS), seed=BASE_SEED + 1, backbone=None
+        head, trains="all", recipe=base_recipe(recipe, "all"), seed=BASE_SEED + 1, backbone=None
     )
     return _node(every, stream, lookup, node, title=f"warm-up of the LM on the general text of {stream.name}")
 
@@ -177,7 +184,7 @@ def _made_from(stream: Stream, model: str) -> dict[str, Any]:
     return {
         "model": model,
         "text": corpus_fingerprint(stream, None),
-        "recipe": plain(recipe, without=_NOT_NUMBERS),
+        "recipe": base_recipe(recipe, "all"),
         "seed": BASE_SEED,
     }
 

@@ -14,6 +14,7 @@ from ctbench.backbone.loading import save_backbone
 from ctbench.data.schema import GENERAL
 from ctbench.data.settings import PretrainRecipe
 from ctbench.engine.counts import num_parameters
+from ctbench.engine.edited import Unedited
 from ctbench.engine.identity import BaseIdentity, CellIdentity, StageIdentity
 from ctbench.engine.losses import adapted, compute_loss
 from ctbench.engine.materials import Materials, state_digest
@@ -57,6 +58,7 @@ class Executor:
     ) -> None:
         self.store = store
         self.materials = Materials(store, corpora)
+        self._unedited = Unedited()
         self.save_seconds = save_seconds
         self.max_loss = max_loss
         self.ranks = ranks
@@ -83,7 +85,7 @@ class Executor:
             Whether anything was computed.
 
         Raises:
-            BadConfig: the node's key says that another kind of device computes it.
+            BadConfig: the node's key says that another kind of device computes it, or what it reads was edited meanwhile.
             OutOfMemory: memory does not suffice.
             RunFailed: training diverged, or a file of the store is damaged or cannot be written.
             Interrupted: the process was asked to stop.
@@ -97,6 +99,7 @@ class Executor:
                 return False
             if self.store.damage(spec.key, thorough=False) is not None:
                 self.store.set_aside(spec.key)
+            self._unedited.require(spec, self.materials.stream(spec.lookup))
             with sharing_gpu(thoroughly=spec.kind in ("base", "stage")):
                 hooks = LoopHooks(report=report, resuming=resuming, saved=saved, max_loss=self.max_loss)
                 _COMPUTE[spec.kind](self, spec, self._saving(spec, hooks))

@@ -9,8 +9,10 @@ from functools import cached_property
 from typing import Final
 
 from ctbench.data.schema import GENERAL
+from ctbench.data.split import text_digest
 from ctbench.data.stream import Stream
 from ctbench.engine.budget import stage_place, stage_steps, steps_by_tokens
+from ctbench.engine.edited import cell_recipe, loss_recipe, stage_recipe
 from ctbench.engine.identity import (
     CellIdentity,
     Identity,
@@ -19,9 +21,9 @@ from ctbench.engine.identity import (
     MethodIdentity,
     StageIdentity,
 )
-from ctbench.engine.inputs import Inputs, text_digest
+from ctbench.engine.inputs import Inputs
 from ctbench.engine.labels import ALONE, Labels
-from ctbench.engine.node import Lookup, Node, digest, in_order, plain
+from ctbench.engine.node import Lookup, Node, digest, in_order
 from ctbench.engine.starts import Trainer
 from ctbench.errors import BadConfig
 from ctbench.machine.launched import num_ranks
@@ -210,7 +212,7 @@ class _Expansion:
             method=trainer.identity,
             domains=domains,
             text=tuple(self.inputs.text.get(name) or text_digest(stream, name) for name in domains),
-            recipe=plain(recipe, without=("tokens", "held_out_tokens", "compiled", "equal_compute")),
+            recipe=stage_recipe(recipe),
             num_steps=num_steps,
             arithmetic=self.inputs.arithmetic["pretrain"],
             seed=self.seed,
@@ -236,13 +238,12 @@ class _Expansion:
 
     def _loss(self, source: int, lms: list[Node], names: tuple[str, ...]) -> Node:
         recipe, stream = self.inputs.stream.recipe.pretrain, self.inputs.stream
-        keys = ("length", "batch", "mask_fraction", "held_out_tokens", "threads")
         identity = LossIdentity(
             lm=self._lm(source, lms),
             trained_on=self.plan.stages[source - 1] if source != BASE else (),
             domains=names,
             text=tuple(self.inputs.text.get(name) or text_digest(stream, name) for name in names),
-            recipe={key: value for key, value in plain(recipe).items() if key in keys},
+            recipe=loss_recipe(recipe),
             arithmetic=dataclasses.replace(self.inputs.arithmetic["pretrain"], compiled=False),
         )
         what = "general LM loss" if names == (GENERAL,) else "LM loss"
@@ -256,7 +257,7 @@ class _Expansion:
             lm=self._lm(source, lms),
             domain=name,
             task=self.inputs.tasks[name],
-            recipe=plain(recipe, without=("seeds", "base_seeds")),
+            recipe=cell_recipe(recipe),
             arithmetic=self.inputs.arithmetic["finetune"],
             seed=UNSEEDED if is_zero_shot else finetune_seed,
         )

@@ -12,7 +12,7 @@ from ctbench.backbone.checkpoint import MADE, model_type
 from ctbench.backbone.families import require_family
 from ctbench.data.schema import GENERAL
 from ctbench.data.sources import task_fingerprint
-from ctbench.data.split import corpus_fingerprint
+from ctbench.data.split import text_digest
 from ctbench.data.stream import Stream, reorder
 from ctbench.engine.bases import find_start, require_base, require_warm_up
 from ctbench.engine.identity import Arithmetic, Probed
@@ -185,12 +185,6 @@ def _stream(job: Job) -> tuple[Stream, str]:
     model = wanted or own.recipe.model
     require_names({"stream": own.name, "model": model})
     return reorder(own, order, allow_temporal=job.reorder_periods), model
-
-
-def text_digest(stream: Stream, name: str) -> str:
-    """Return the fingerprint of a domain's text and held-out text, or of the general text."""
-    is_general = name == GENERAL and name not in stream.names
-    return corpus_fingerprint(stream, None if is_general else stream.domain(name))
 
 
 def _arithmetic(stream: Stream, device: str) -> dict[str, Arithmetic]:
