@@ -142,6 +142,7 @@ class Executor:
         lm = identity if isinstance(identity, StageIdentity) else getattr(identity, "lm", None)
         method = lm.method.name if lm is not None and lm.method is not None else ""
         about = {"stream": self.materials.stream(spec.lookup).name, "method": method, "title": spec.title}
+        record = dataclasses.replace(record, lineage=self.store.lineage(spec.parents))
         return self.store.writing(spec.key, record, about=about)
 
     def train(

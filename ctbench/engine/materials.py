@@ -139,8 +139,12 @@ class Materials:
             backbone = returned_backbone(method.build(backbone, stream), method, "build")
         if source is None or source == lookup.base:
             return backbone, {}
+        record = self.store.read(source)
+        assert isinstance(record, StoredStage)
         with self.reading(source) as folder:
             backbone.load_state(load_changed(folder, "weights", base_state))
+            if state_digest(backbone.state()) != record.weights_digest:
+                raise Damaged("what it was made from was computed again, with other bits")
             return backbone, load_tree(folder, "memory")
 
     def carried(self, lookup: Lookup, source: str | None) -> dict[str, Tensor]:

@@ -40,7 +40,14 @@ class Work:
 
 @dataclass(frozen=True, kw_only=True)
 class StoredBase:
-    """The LM of row 0 where it was trained here: an embedded model, or a checkpoint after a step of its warm-up."""
+    """The LM of row 0 where it was trained here: an embedded model, or a checkpoint after a step of its warm-up.
+
+    Args:
+        training: what the loop reports.
+        weights_digest: SHA-256 of all weights; `parameters`: their number.
+        work: on what it was computed.
+        lineage: of the base that it goes on from, as in `StoredStage`.
+    """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
     kind: Literal["base"] = "base"
@@ -48,6 +55,7 @@ class StoredBase:
     weights_digest: str
     parameters: int
     work: Work
+    lineage: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +68,7 @@ class StoredStage:
         added_parameters: parameters beside those of the untouched LM.
         stored_bytes: size of the memory and of added buffers.
         work: on what it was computed.
+        lineage: SHA-256 of the weights of each base and stage that it comes from, by key (empty: an older record).
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -70,6 +79,7 @@ class StoredStage:
     added_parameters: int
     stored_bytes: int
     work: Work
+    lineage: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,7 +95,7 @@ class StoredLoss:
         seconds: wall time.
         parameters: of the untouched LM; `objective`: "mlm" or "clm"; `notes`: what a reader must know about it.
         weights_digest: SHA-256 of the untouched LM's weights.
-        work: on what it was computed.
+        work: on what it was computed; `lineage`: as in `StoredStage`.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -103,6 +113,7 @@ class StoredLoss:
     work: Work
     flops: float | None = None
     bytes_per_token: Mapping[str, float] = field(default_factory=dict)
+    lineage: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +127,7 @@ class StoredCell:
         tokens: tokens trained on.
         flops: floating-point operations of products of matrices, scoring included (None: an older record).
         seconds: wall time; `peak_memory_bytes`: peak memory of the process.
-        work: on what it was computed.
+        work: on what it was computed; `lineage`: as in `StoredStage`.
     """
 
     __pydantic_config__: ClassVar[ConfigDict] = _STRICT
@@ -131,6 +142,7 @@ class StoredCell:
     seconds: float
     peak_memory_bytes: int
     work: Work
+    lineage: Mapping[str, str] = field(default_factory=dict)
 
 
 Stored = StoredBase | StoredStage | StoredLoss | StoredCell

@@ -11,7 +11,7 @@ import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -19,7 +19,7 @@ from ctbench.engine.records import RECORD_SCHEMA, Stored, from_json, to_json
 from ctbench.errors import BadConfig, RunFailed, unwritable
 from ctbench.machine.claims import SUFFIX, Waiting, claimed
 from ctbench.machine.files import read_path, whole_folder
-from ctbench.machine.manifest import Damaged, read_manifest, set_aside, verify_files, write_manifest
+from ctbench.machine.manifest import NAME, Damaged, read_manifest, set_aside, verify_files, write_manifest
 from ctbench.results.files import check_place
 
 OTHER_HOME = "set CTBENCH_HOME to another folder"
@@ -56,6 +56,7 @@ class Store:
     def __init__(self, root: Path, *, writes: bool = True) -> None:
         self.root = root
         self.writes = writes
+        self._digests: dict[str, tuple[int, str]] = {}
         if not writes:
             return
         try:
@@ -113,12 +114,32 @@ class Store:
                 f"node {key[:16]} of the store is damaged ({reason}); run the same command again"
             ) from error
 
+    def lineage(self, parents: Iterable[str]) -> dict[str, str]:
+        """Return the digests of the weights of some bases and stages, and of all that they come from, by key."""
+        found: dict[str, str] = {}
+        for record in map(self.read, parents):
+            found |= record.lineage
+        return found | {key: self._weights(key) or "" for key in parents}
+
+    def _weights(self, key: str) -> str | None:
+        """Return the digest of the weights of a base or a stage; None if there is none that can be read."""
+        try:
+            changed = (self.folder(key) / NAME).stat().st_mtime_ns
+            if self._digests.get(key, (0, ""))[0] != changed:
+                self._digests[key] = changed, str(read_manifest(self.folder(key))["record"]["weights_digest"])
+        except (Damaged, OSError, LookupError, TypeError):
+            return None
+        return self._digests[key][1]
+
     def _read(self, key: str) -> Stored:
         plain = read_manifest(self.folder(key))["record"]
         if not isinstance(plain, dict) or plain.pop("schema", None) != RECORD_SCHEMA:
             raise Damaged("its record has another layout")
         plain.pop("about", None)
-        return from_json(plain)
+        record = from_json(plain)
+        if any(self._weights(ancestor) not in (None, digest) for ancestor, digest in record.lineage.items()):
+            raise Damaged("what it was made from was computed again, with other bits")
+        return record
 
     def _reason(self, key: str) -> str | None:
         try:

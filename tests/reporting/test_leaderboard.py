@@ -335,7 +335,8 @@ def test_notes_give_row_0_and_the_mean_of_the_control() -> None:
 
 
 @pytest.mark.parametrize(
-    ("shift", "told"), [(0.01, "of one base on other machines or under other settings"), (1e-7, "mean over tasks: 50.0")]
+    ("shift", "told"),
+    [(0.01, "of one base on other machines or under other settings"), (1e-7, "mean over tasks: 50.0")],
 )
 def test_note_on_row_0_says_when_it_differs_so_much_that_it_can_be_seen(shift, told) -> None:
     matrices = [np.full((6, 5), 0.5), np.full((6, 5), 0.5 + shift)]
