@@ -25,11 +25,11 @@ from ctbench.engine.identity import BaseIdentity, MethodIdentity
 from ctbench.engine.node import Lookup, digest
 from ctbench.engine.records import StoredStage
 from ctbench.engine.resume import load_branching
-from ctbench.engine.store import Store
+from ctbench.engine.store import Store, unreadable
 from ctbench.engine.tensors import load_changed, load_tensors, load_tree
 from ctbench.errors import BadPlugin, RunFailed
 from ctbench.machine.device import isolated
-from ctbench.machine.manifest import Damaged, verify_files
+from ctbench.machine.manifest import PASSING, Damaged, verify_files
 from ctbench.memory import Tree
 from ctbench.method import Method, configure, returned_backbone
 from ctbench.plugins.find import find_plugin, get_stream, load_class
@@ -139,9 +139,9 @@ class Materials:
             backbone = returned_backbone(method.build(backbone, stream), method, "build")
         if source is None or source == lookup.base:
             return backbone, {}
-        record = self.store.read(source)
-        assert isinstance(record, StoredStage)
         with self.reading(source) as folder:
+            record = self.store.read(source)
+            assert isinstance(record, StoredStage)
             backbone.load_state(load_changed(folder, "weights", base_state))
             if state_digest(backbone.state()) != record.weights_digest:
                 raise Damaged("what it was made from was computed again, with other bits")
@@ -161,9 +161,9 @@ class Materials:
 
     def made(self, lookup: Lookup, source: str, *, carries: bool) -> StageCheckpoint:
         """Return the end of another method's stage, with the optimiser's state if a next stage `carries` it on."""
-        record = self.store.read(source)
-        assert isinstance(record, StoredStage)
         with self.reading(source) as folder:
+            record = self.store.read(source)
+            assert isinstance(record, StoredStage)
             weights = load_changed(folder, "weights", self.base(lookup)[1])
             return finished(record.training, weights, load_tensors(folder, "optimizer") if carries else {})
 
@@ -208,9 +208,12 @@ class _Reading:
         self._store, self._key = store, key
 
     def __enter__(self) -> Path:
+        self._store.wait_for(self._key)
         return self._store.folder(self._key)
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: Any) -> None:
+        if isinstance(error, OSError) and error.errno in PASSING:
+            raise unreadable(self._key, error) from error
         if isinstance(error, Damaged | FileNotFoundError):
             if self._store.folder(self._key).is_dir():
                 self._store.set_aside(self._key)

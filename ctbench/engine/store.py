@@ -11,6 +11,7 @@ import contextlib
 import errno
 import os
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
@@ -18,13 +19,24 @@ from typing import Final
 from ctbench.engine.records import RECORD_SCHEMA, Stored, from_json, to_json
 from ctbench.errors import BadConfig, RunFailed, unwritable
 from ctbench.machine.claims import SUFFIX, Waiting, claimed
-from ctbench.machine.files import read_path, whole_folder
-from ctbench.machine.manifest import NAME, Damaged, read_manifest, set_aside, verify_files, write_manifest
+from ctbench.machine.files import read_path, scratch_beside, whole_folder
+from ctbench.machine.manifest import (
+    NAME,
+    PASSING,
+    Damaged,
+    read_manifest,
+    set_aside,
+    verify_files,
+    write_manifest,
+)
 from ctbench.results.files import check_place
 
 OTHER_HOME = "set CTBENCH_HOME to another folder"
 ROOM_BYTES: Final = 1 << 20
 """A store that has no room for so much is refused before anything is computed."""
+HIDDEN_SECONDS: Final = 5.0
+"""How long a node that ought to be there is waited for."""
+LOOK_SECONDS: Final = 0.2
 CHECKPOINTS = ".checkpoints"
 """Ending of the folder in which a stage keeps its checkpoints."""
 
@@ -36,6 +48,11 @@ def home() -> Path:
         BadConfig: no path can be made of it: see `read_path`.
     """
     return read_path(os.environ.get("CTBENCH_HOME") or "~/.cache/ctbench")
+
+
+def unreadable(key: str, error: OSError) -> RunFailed:
+    """Return what to say of a node that cannot be read now, and is no worse for it."""
+    return RunFailed(f"node {key[:16]} of the store cannot be read now ({error.strerror}); run the same command again")
 
 
 class _AlreadyComplete(Exception):
@@ -79,6 +96,16 @@ class Store:
         """Return where the node of a key lies or would lie."""
         return self.root / key[:2] / key
 
+    def wait_for(self, key: str) -> None:
+        """Wait a while for a node that another machine has just written: a network file system may not show it yet."""
+        deadline = time.monotonic() + HIDDEN_SECONDS
+        while not self.folder(key).is_dir() and time.monotonic() < deadline:
+            with contextlib.suppress(OSError):  # a change of ours makes the system look at the folder again
+                look = scratch_beside(self.folder(key))
+                look.touch()
+                look.unlink()
+            time.sleep(LOOK_SECONDS)
+
     def has(self, key: str) -> bool:
         """Return whether the node of a key is complete, as far as its record tells; see `damage` for its files."""
         return self.folder(key).is_dir() and self._reason(key) is None
@@ -89,6 +116,9 @@ class Store:
         Args:
             key: the node's key.
             thorough: compare every file with its checksum, and not the record alone.
+
+        Raises:
+            RunFailed: it cannot be read now, whether it is whole or not.
         """
         if not self.folder(key).is_dir():
             return None
@@ -98,6 +128,8 @@ class Store:
                 verify_files(self.folder(key))
             except Damaged as error:
                 reason = str(error)
+            except OSError as error:
+                raise unreadable(key, error) from error
         return reason
 
     def read(self, key: str) -> Stored:
@@ -146,7 +178,9 @@ class Store:
             self._read(key)
         except Damaged as error:
             return str(error)
-        except (OSError, ValueError):
+        except (OSError, ValueError) as error:
+            if isinstance(error, OSError) and error.errno in PASSING:
+                raise unreadable(key, error) from error
             return "its record cannot be read"
         return None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import shutil
@@ -13,6 +14,10 @@ NAME: Final = "record.json"
 """The file that holds a folder's record with the checksums of all other files and of itself."""
 ASIDE: Final = ".damaged"
 """Ending of a folder that was set aside because a file in it was damaged."""
+
+
+PASSING: Final = (errno.ESTALE, errno.ETIMEDOUT, errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN)
+"""Errors of a read that say nothing about the file: it may be whole, and the next try may succeed."""
 
 
 class Damaged(Exception):
@@ -56,6 +61,7 @@ def verify_files(folder: Path) -> None:
 
     Raises:
         Damaged: a file is missing or differs.
+        OSError: a file cannot be read now; see `PASSING`.
     """
     for name, entry in read_manifest(folder)["files"].items():
         _read(folder, name, entry)
@@ -88,6 +94,7 @@ def read_verified(folder: Path, name: str) -> bytes:
 
     Raises:
         Damaged: the file is missing, unknown to the manifest, or differs.
+        OSError: it cannot be read now; see `PASSING`.
     """
     entry = read_manifest(folder)["files"].get(name)
     if entry is None:
@@ -99,6 +106,8 @@ def _read(folder: Path, name: str, entry: Mapping[str, Any]) -> bytes:
     try:
         data = (folder / name).read_bytes()
     except OSError as error:
+        if error.errno in PASSING:
+            raise
         raise Damaged(f"{name} cannot be read ({error.strerror})") from error
     if len(data) != entry["bytes"] or hashlib.sha256(data).hexdigest() != entry["sha256"]:
         raise Damaged(f"{name} does not match its checksum")

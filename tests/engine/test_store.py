@@ -1,15 +1,21 @@
 from __future__ import annotations
 
+import errno
 import json
+import os
+import threading
+from pathlib import Path
 
 import pytest
 import torch
 from fake_records import stage_record
 
+from ctbench.engine import store as stores
+from ctbench.engine.materials import Materials
 from ctbench.engine.store import Store
 from ctbench.engine.tensors import load_changed, load_tree, save_changed, save_tree
 from ctbench.errors import BadConfig, RunFailed
-from ctbench.machine.manifest import Damaged, write_manifest
+from ctbench.machine.manifest import Damaged, verify_files, write_manifest
 
 KEY = "ab" * 32
 
@@ -80,6 +86,40 @@ def test_a_file_that_is_missing_or_changed_is_found(tmp_path, harm, said):
     assert not store.has(KEY)
     assert store.damage(KEY) is None
     assert store.folder(KEY).with_suffix(".damaged").is_dir()
+
+
+@pytest.mark.parametrize("name", ["record.json", "weights.txt"])
+def test_a_node_that_cannot_be_read_now_is_neither_damaged_nor_lost(tmp_path, monkeypatch, name):
+    store, read = Store(tmp_path), Path.read_bytes
+    write(store)
+
+    def fail(path):
+        if path.name == name:
+            raise OSError(errno.ESTALE, os.strerror(errno.ESTALE))
+        return read(path)
+
+    with monkeypatch.context() as passing:
+        passing.setattr(Path, "read_bytes", fail)
+        with pytest.raises(RunFailed, match=r"cannot be read now \(Stale file handle\); run the same command again"):
+            store.damage(KEY)
+        with pytest.raises(RunFailed, match="cannot be read now"), Materials(store, tmp_path).reading(KEY) as folder:
+            verify_files(folder)
+    assert store.damage(KEY) is None
+
+
+def test_a_node_that_a_network_file_system_does_not_show_yet_is_waited_for(tmp_path):
+    store = Store(tmp_path)
+    late = threading.Timer(0.5, write, [store])
+    late.start()
+    with Materials(store, tmp_path).reading(KEY) as folder:
+        verify_files(folder)
+    late.join()
+
+
+def test_a_node_that_is_not_there_is_not_waited_for_for_ever(tmp_path, monkeypatch):
+    monkeypatch.setattr(stores, "HIDDEN_SECONDS", 0.3)
+    with pytest.raises(RunFailed, match="was damaged"), Materials(Store(tmp_path), tmp_path).reading(KEY) as folder:
+        verify_files(folder)
 
 
 def test_one_changed_number_in_a_record_is_found(tmp_path):
