@@ -37,16 +37,27 @@ _TAKEN: Final = (errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR)
 
 @dataclass(frozen=True, kw_only=True)
 class Owner:
-    """Who holds a claim: `process` is the process id, `started` the start time of that process on its host."""
+    """Who holds a claim.
+
+    Args:
+        host: its host.
+        process: the process id; `started`: the start time of that process, "" where it cannot be known.
+        token: of this claim alone.
+        space: in which the process id holds: containers of one host count apart.
+    """
 
     host: str
     process: int
     started: str
     token: str
+    space: str = ""
 
     def __str__(self) -> str:
         return f"process {self.process} on {self.host}"
 
+
+_HELD: Final = set[str]()
+"""Tokens of the claims that this process holds or is about to."""
 
 Waiting = Callable[[Owner], None]
 """Called once with the owner that a process waits for."""
@@ -60,26 +71,38 @@ def claimed(path: Path, *, waiting: Waiting | None = None) -> Iterator[None]:
         path: the claim; its folder must exist.
         waiting: called with the owner, once per owner, when there is one to wait for.
     """
-    me = Owner(host=socket.gethostname(), process=os.getpid(), started=_start_time(os.getpid()), token=uuid.uuid4().hex)
+    me = _myself()
     told: Owner | None = None
-    while not _create(path, me):
-        owner = read_owner(path)
-        if is_stale(path):
-            remove_stale(path)
-        elif owner is not None and owner.token and owner != told and waiting is not None:
-            waiting(owner)
-            told = owner
-        time.sleep(POLL_SECONDS)
+    _HELD.add(me.token)
+    try:
+        while not _create(path, me):
+            owner = read_owner(path)
+            if is_stale(path):
+                remove_stale(path)
+            elif owner is not None and owner.token and owner != told and waiting is not None:
+                waiting(owner)
+                told = owner
+            time.sleep(POLL_SECONDS)
+        with _beating(path / me.token):
+            yield
+    finally:
+        _HELD.discard(me.token)  # whatever an interrupt leaves behind is nobody's
+        with contextlib.suppress(OSError):  # a file system that became read-only keeps it
+            if (path / me.token).exists():
+                _remove(path, path / me.token)
+
+
+@contextlib.contextmanager
+def _beating(file: Path) -> Iterator[None]:
+    """Give signs of life while the block runs."""
     stop = threading.Event()
-    heart = threading.Thread(target=_beat, args=(path / me.token, stop), daemon=True)
+    heart = threading.Thread(target=_beat, args=(file, stop), daemon=True)
     heart.start()
     try:
         yield
     finally:
         stop.set()
         heart.join()
-        with contextlib.suppress(OSError):  # a file system that became read-only keeps it
-            _remove(path, path / me.token)
 
 
 def read_owner(path: Path) -> Owner | None:
@@ -175,33 +198,60 @@ def _delete(path: Path) -> None:
 
 
 def _is_dead(file: Path, owner: Owner) -> bool:
-    if owner.host == socket.gethostname():
-        return _start_time(owner.process) != owner.started
+    me = _myself()
+    if (owner.host, owner.space) == (me.host, me.space):
+        if (owner.process, owner.started) == (me.process, me.started):
+            return owner.token not in _HELD
+        started = _start_time(owner.process)
+        if started is not None:
+            return started != owner.started
+    return _is_silent(file)
+
+
+def _is_silent(file: Path) -> bool:
+    """Return whether an owner has given no sign of life for long, by the clock that wrote the last one."""
+    try:
+        with file.open("rb") as opened:  # a network file system asks its server when a file is opened
+            last = os.fstat(opened.fileno()).st_mtime
+    except OSError:
+        return False
+    if time.time() - last <= SILENT_SECONDS:
+        return False
+    now = time.time()
+    with contextlib.suppress(OSError):  # a store that is only read has no other clock than ours
+        probe = scratch_beside(file.parent)
+        probe.touch()
+        now = probe.stat().st_mtime
+        probe.unlink()
+    return now - last > SILENT_SECONDS
+
+
+def _myself() -> Owner:
+    """Return this process, with a token of its own."""
+    space = ""
     with contextlib.suppress(OSError):
-        return time.time() - file.stat().st_mtime > SILENT_SECONDS
-    return False
+        space = str(Path("/proc/self/ns/pid").readlink())
+    process = os.getpid()
+    started = _start_time(process) or ""
+    return Owner(host=socket.gethostname(), process=process, started=started, token=uuid.uuid4().hex, space=space)
 
 
-def _start_time(process: int) -> str:
-    """Return when a process of this host started; "" if there is none. Process ids are used again, start times are not."""
+def _start_time(process: int) -> str | None:
+    """Return when a process of this host started, "" if there is none, None if that is hidden (macOS, another user's).
+
+    Process ids are used again, start times are not.
+    """
     try:
         fields = Path(f"/proc/{process}/stat").read_text(encoding="ascii", errors="replace").rpartition(")")[2].split()
+        return "" if fields[0] in "ZX" else fields[19]
     except OSError:
-        return _ask_signal(process)
-    return "" if fields[0] in "ZX" else fields[19]
-
-
-def _ask_signal(process: int) -> str:
-    """Tell a living process without /proc (macOS), where its start time is not known."""
-    if Path("/proc/self/stat").exists():
-        return ""
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return ""
-    except PermissionError:
-        pass
-    return "alive"
+        try:
+            os.kill(process, 0)
+        except ProcessLookupError:
+            return ""
+        except PermissionError:
+            pass
+        return None
 
 
 def _beat(file: Path, stop: threading.Event) -> None:

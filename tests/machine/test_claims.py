@@ -224,8 +224,60 @@ def test_a_process_id_that_is_used_again_does_not_keep_a_claim(tmp_path):
     path = tmp_path / "node.claim"
     with claimed(path):
         mine = read_owner(path)
-    write_claim(path, host=mine.host, process=mine.process, started="another start")
+    write_claim(path, host=mine.host, process=mine.process, space=mine.space, started="another start")
     assert is_stale(path)
+
+
+def test_an_owner_in_another_container_of_this_host_lives_as_long_as_it_gives_signs_of_life(tmp_path):
+    path = tmp_path / "node.claim"
+    with claimed(path):
+        mine = read_owner(path)
+    file = write_claim(path, host=mine.host, process=2**22, space="pid:[1]", started="1")
+    assert not is_stale(path)
+    make_silent(file)
+    assert is_stale(path)
+
+
+def test_an_owner_whom_the_system_hides_lives_as_long_as_it_gives_signs_of_life(tmp_path, monkeypatch):
+    path = tmp_path / "node.claim"
+    with claimed(path):
+        mine = read_owner(path)
+    file = write_claim(path, host=mine.host, process=2**22, space=mine.space, started="1")
+    assert is_stale(path)
+
+    def refuse(_process, _number):
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", refuse)
+    assert not is_stale(path)
+    make_silent(file)
+    assert is_stale(path)
+
+
+def test_what_an_interrupt_leaves_of_a_claim_is_not_waited_for(tmp_path, monkeypatch):
+    path, remove = tmp_path / "node.claim", claims._remove
+
+    def interrupt(*_):
+        monkeypatch.setattr(claims, "_remove", remove)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(claims, "_remove", interrupt)
+    with pytest.raises(KeyboardInterrupt), claimed(path):
+        pass
+    assert read_owner(path).process == os.getpid()
+    with claimed(path, waiting=pytest.fail):
+        assert not is_stale(path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_clock_that_is_ahead_makes_no_living_owner_silent(tmp_path, monkeypatch):
+    path, now = tmp_path / "node.claim", time.time
+    file = write_claim(path)
+    monkeypatch.setattr(time, "time", lambda: now() + 10 * claims.SILENT_SECONDS)
+    assert not is_stale(path)
+    os.utime(file, (now() - 2 * claims.SILENT_SECONDS,) * 2)
+    assert is_stale(path)
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
 
 
 def test_a_claim_that_was_taken_over_stays_with_its_new_owner(tmp_path):
@@ -287,9 +339,9 @@ def test_the_claim_of_an_older_version_is_respected_until_its_owner_is_gone(tmp_
     path = tmp_path / "node.claim"
     with claimed(tmp_path / "mine.claim"):
         mine = read_owner(tmp_path / "mine.claim")
-    path.write_text(json.dumps(asdict(mine)))
-    assert not is_stale(path)
-    assert not claims._create(path, Owner(host="elsewhere", process=1, started="1", token="t"))
+        path.write_text(json.dumps(asdict(mine)))
+        assert not is_stale(path)
+        assert not claims._create(path, Owner(host="elsewhere", process=1, started="1", token="t"))
     path.write_text(json.dumps(asdict(mine) | {"started": "another start"}))
     with claimed(path):
         assert read_owner(path).process == os.getpid()
