@@ -26,8 +26,8 @@ from results_page import (
     table_command,
 )
 
-from ctbench.results.files import write_result
 from ctbench.results.format import result_from, to_record
+from ctbench.results.writing import write_result
 
 FLOPS = {"naive": 2e12, "hypermap": 5e12, "joint": 2e12}
 

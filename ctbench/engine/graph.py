@@ -16,7 +16,8 @@ from ctbench.engine.labels import labels_of
 from ctbench.engine.preflight import Setup, examine
 from ctbench.engine.refusals import Refusals
 from ctbench.engine.store import Store, home
-from ctbench.results.files import check_writable, results_folder
+from ctbench.results.files import check_writable
+from ctbench.results.writing import results_folder
 
 
 def read_runs(jobs: Sequence[Job]) -> list[RunGraph]:

@@ -23,10 +23,10 @@ from ctbench.engine.store import Store
 from ctbench.machine.provenance import provenance
 from ctbench.plans import BASE
 from ctbench.results import metrics
-from ctbench.results.files import slug
 from ctbench.results.findings import find
 from ctbench.results.format import result_from
 from ctbench.results.schema import SCHEMA, Result
+from ctbench.results.writing import slug
 from ctbench.training.schedules import START, learning_rate
 
 Matrix = np.ndarray[Any, np.dtype[np.float64]]

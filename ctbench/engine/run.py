@@ -23,8 +23,8 @@ from ctbench.engine.slurm.options import SlurmOptions
 from ctbench.engine.store import Store, home
 from ctbench.errors import BadConfig
 from ctbench.machine.launched import check_launch, num_ranks
-from ctbench.results.files import write_result
 from ctbench.results.schema import Result
+from ctbench.results.writing import write_result
 
 Listener = Callable[[Event], None]
 

@@ -69,7 +69,7 @@ def _write(executor: Executor, spec: Spec, loop: StageLoop, training: TrainingRe
     identity = spec.identity
     assert isinstance(identity, StageIdentity)
     if identity.is_ending:
-        training = _ended(executor, identity, spec.parents[-1], training, digest=after)
+        _require_same_weights(executor, identity, spec.parents[-1], after)
     record = StoredStage(
         training=training,
         weights_digest=after,
@@ -87,13 +87,11 @@ def _write(executor: Executor, spec: Spec, loop: StageLoop, training: TrainingRe
             save_tensors(folder, "optimizer", dict(loop.moments))
 
 
-def _ended(
-    executor: Executor, identity: StageIdentity, source: str, training: TrainingRecord, *, digest: str
-) -> TrainingRecord:
-    """Return the record of an ending, whose memory at its peak is that of the training too.
+def _require_same_weights(executor: Executor, identity: StageIdentity, source: str, digest: str) -> None:
+    """Refuse a method that changes weights as its first stage ends: its row is not the one that was measured.
 
     Raises:
-        BadPlugin: the method changed weights, so its row is not the one that was measured.
+        BadPlugin: what to do.
     """
     made = executor.store.read(source)
     assert isinstance(made, StoredStage)
@@ -103,8 +101,6 @@ def _ended(
             f"begin or end of method '{name}' changes weights in a stage that is trained as that of the method it starts "
             "as; leave starts_as out"
         )
-    peak = max(training.peak_memory_bytes, made.training.peak_memory_bytes)
-    return dataclasses.replace(training, peak_memory_bytes=peak)
 
 
 def _loop(executor: Executor, spec: Spec, method: Method, inputs: StageInputs, parent: str | None) -> StageLoop:

@@ -1,4 +1,4 @@
-"""Read and write result files; `ctbench.results.schema` defines their content.
+"""Read result files; `ctbench.results.schema` defines their content, `ctbench.results.writing` writes them.
 
 A result is written once, atomically; readers validate it. Readers skip files that they cannot read and report them in one
 line each, or raise an error if `strict` is set. Result files never decide what is computed; the store does.
@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING
 
 from ctbench.errors import BadConfig, BadResult, MissingResult, one_line, unwritable
 from ctbench.machine.files import scratch_beside, write_whole
-from ctbench.results.format import parse, read_small, to_text
-from ctbench.results.rewriting import Status, what_follows
+from ctbench.results.format import parse, read_small
 from ctbench.results.schema import Result
 
 if TYPE_CHECKING:
@@ -118,62 +117,6 @@ def load_results(folder: str | Path = "results", *, strict: bool = False) -> pd.
     if not loaded.results:
         raise MissingResult(f"no results in the folder '{one_line(folder)}'")
     return pd.DataFrame([_row(result) for result in loaded.results])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Written:
-    """The file of a result, and how writing it ended.
-
-    Args:
-        path: the file.
-        status: "new"; "incomplete": nodes failed; "completed": an incomplete file was there, or one of an older version that
-            lacks figures, and is replaced; "kept": this result is incomplete, and a complete one is there; "same": a file
-            with equal numbers was there and stayed; "marked anew": such a file was there and is replaced, for it was marked
-            as less comparable than this run is (a setting now is the stream's own, a method is now registered); "differs": a
-            file of this key with other numbers was there, so this one lies beside it under a suffix.
-    """
-
-    path: Path
-    status: Status
-
-
-def write_result(result: Result, folder: str | Path) -> Written:
-    """Write `result` to `folder`/stream/backbone/method/key.json, atomically, and set its `path`.
-
-    Other numbers of a complete run are never replaced.
-
-    Raises:
-        BadConfig: if the folder cannot be written.
-    """
-    written = _write(result, folder)
-    object.__setattr__(result, "path", written.path)
-    return written
-
-
-def _write(result: Result, folder: str | Path) -> Written:
-    names = {"stream": result.stream.name, "backbone": result.backbone.slug, "method": result.method.name}
-    home = results_folder(folder, **names)
-    try:
-        home.mkdir(parents=True, exist_ok=True)
-        for attempt in range(1, 1000):
-            path = home / (result.key[:16] + (f"-{attempt}" if attempt > 1 else "") + ".json")
-            if not path.exists() and write_whole(path, to_text(result), replace=False):
-                is_new = attempt == 1
-                return Written(path=path, status="incomplete" if result.failures else "new" if is_new else "differs")
-            before = _read_if_it_is_one(path)
-            if before is None or (status := what_follows(before, result)) is None:
-                continue
-            if status not in ("same", "kept"):
-                write_whole(path, to_text(result))
-            return Written(path=path, status=status)
-    except OSError as error:
-        raise BadConfig(unwritable(f"results folder '{folder}'", error, OTHER_RESULTS)) from None
-    raise BadConfig(f"results folder '{one_line(home)}' holds 999 files of the key {result.key[:16]}; remove some")
-
-
-def results_folder(results: str | Path, *, stream: str, backbone: str, method: str) -> Path:
-    """Return the folder of the results of a method on a stream with a backbone."""
-    return Path(results).joinpath(slug(stream) + "-" * (stream in NO_RESULTS), slug(backbone), slug(method))
 
 
 def check_output(path: str | Path) -> None:
@@ -282,15 +225,3 @@ def _row(result: Result) -> dict[str, object]:
         "path": str(result.path),
         "result": result,
     }
-
-
-def slug(text: str) -> str:
-    """Return `text` as the name of one folder or file."""
-    kept = "".join(c if c.isalnum() or c in "._-" else "-" for c in text).lstrip(".")
-    return kept or "unnamed"
-
-
-def _read_if_it_is_one(path: Path) -> Result | None:
-    with contextlib.suppress(BadResult):
-        return read_result(path)
-    return None

@@ -39,6 +39,7 @@ class StageCheckpoint:
         has_teacher: whether the method has asked for the teacher.
         probes: what the probes have measured so far.
         seconds: wall time so far; `cpu_seconds`: time of the cores.
+        peak_memory_bytes: peak memory of the processes so far.
     """
 
     step: int = 0
@@ -55,6 +56,7 @@ class StageCheckpoint:
     probes: dict[str, list[float]] = field(default_factory=dict)
     seconds: float = 0.0
     cpu_seconds: float = 0.0
+    peak_memory_bytes: int = 0
 
 
 def capture(loop: StageLoop, step: int) -> StageCheckpoint:
@@ -75,6 +77,7 @@ def capture(loop: StageLoop, step: int) -> StageCheckpoint:
         probes=loop.probes.columns,
         seconds=loop.watch.seconds,
         cpu_seconds=loop.watch.cpu_seconds,
+        peak_memory_bytes=loop.peak_memory_bytes,
     )
 
 
@@ -95,6 +98,7 @@ def restore(loop: StageLoop, checkpoint: StageCheckpoint) -> None:
     loop.earlier_forward_tokens = checkpoint.forward_tokens
     loop.flops = FlopMeter(checkpoint.flops)
     loop.watch = Stopwatch(seconds=checkpoint.seconds, cpu_seconds=checkpoint.cpu_seconds)
+    loop.earlier_peak = checkpoint.peak_memory_bytes
 
 
 def finished(record: TrainingRecord, weights: Mapping[str, Tensor], optimizer: Mapping[str, Tensor]) -> StageCheckpoint:
@@ -111,6 +115,7 @@ def finished(record: TrainingRecord, weights: Mapping[str, Tensor], optimizer: M
         probes={name: [_number(value) for value in values] for name, values in probes.items()},
         seconds=record.seconds,
         cpu_seconds=record.cpu_seconds,
+        peak_memory_bytes=record.peak_memory_bytes,
     )
 
 
@@ -126,6 +131,7 @@ def adopt(loop: StageLoop, made: StageCheckpoint) -> None:
     loop.flops.whole += FlopMeter(made.flops).total
     seconds, cpu_seconds = loop.watch.seconds + made.seconds, loop.watch.cpu_seconds + made.cpu_seconds
     loop.watch = Stopwatch(seconds=seconds, cpu_seconds=cpu_seconds)
+    loop.earlier_peak = made.peak_memory_bytes
 
 
 def _number(value: float | None) -> float:

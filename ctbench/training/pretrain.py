@@ -72,6 +72,7 @@ class StageLoop:
         self.log = LossLog()
         self.watch = Stopwatch()
         self.earlier_forward_tokens = 0
+        self.earlier_peak = 0
         self.flops = FlopMeter()
         self._is_compiled = self.recipe.compiled and compile_layers(inputs.backbone.layers, self.stage.device)
         self._looks = frozenset() if self._is_compiled else looks(inputs.num_steps)
@@ -88,6 +89,11 @@ class StageLoop:
         teacher = self.stage.teacher.forward_tokens if self.stage.has_teacher else 0
         parts = nested(self.stage.backbone)
         return self.earlier_forward_tokens + sum(part.forward_tokens for part in parts) + teacher
+
+    @property
+    def peak_memory_bytes(self) -> int:
+        """Peak memory of the process, or of one before an interruption if that was larger."""
+        return max(self.earlier_peak, peak_memory_bytes())
 
     def run(
         self,
@@ -154,6 +160,7 @@ class StageLoop:
         if self.branching is not None:
             self.branching.forward_tokens, self.branching.flops = self.forward_tokens, self.flops.state
             self.branching.seconds, self.branching.cpu_seconds = self.watch.seconds, self.watch.cpu_seconds
+            self.branching.peak_memory_bytes = self.peak_memory_bytes
 
     def _check_weights(self) -> None:
         """Refuse weights that are NaN or infinite: the losses are those before the last update."""
@@ -251,7 +258,7 @@ class StageLoop:
     def _record(self) -> TrainingRecord:
         stage, watch = self.stage, self.watch
         flops, cpu_seconds, memory = self.together.cost(
-            flops=self.flops.total, cpu_seconds=watch.cpu_seconds, memory=peak_memory_bytes()
+            flops=self.flops.total, cpu_seconds=watch.cpu_seconds, memory=self.peak_memory_bytes
         )
         return TrainingRecord(
             domains=stage.domains,

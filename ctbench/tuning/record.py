@@ -18,10 +18,11 @@ from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 
 from ctbench.errors import BadConfig, BadResult, one_line, unwritable
 from ctbench.machine.files import write_whole
-from ctbench.results.files import OTHER_RESULTS, TUNING, slug
+from ctbench.results.files import OTHER_RESULTS, TUNING
 from ctbench.results.format import read_small
 from ctbench.results.provenance import STRICT, ProvenanceRecord
 from ctbench.results.schema import MethodRecord
+from ctbench.results.writing import slug
 
 OBJECTIVE: Literal["anytime on validation texts"] = "anytime on validation texts"
 

@@ -13,8 +13,8 @@ from fake_results import MARKUP, fake_record, write_fakes
 
 from ctbench import compare
 from ctbench.reporting.page.html import write_report
-from ctbench.results.files import write_result
 from ctbench.results.format import result_from
+from ctbench.results.writing import write_result
 
 
 @pytest.fixture(scope="session")

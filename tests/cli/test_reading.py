@@ -18,9 +18,9 @@ from ctbench.cli import main
 from ctbench.reporting.provenance import provenance_table
 from ctbench.reporting.summary import answer, loss_table, matrix_table
 from ctbench.reporting.tables import plain_text
-from ctbench.results.files import write_result
 from ctbench.results.findings import find
 from ctbench.results.format import result_from
+from ctbench.results.writing import write_result
 
 Call = Callable[..., tuple[int, str, str]]
 

@@ -23,8 +23,8 @@ from ctbench.errors import BadConfig, UnknownName
 from ctbench.machine.claims import SUFFIX, claimed
 from ctbench.machine.files import is_scratch, scratch_beside
 from ctbench.machine.manifest import write_manifest
-from ctbench.results.files import write_result
 from ctbench.results.format import result_from
+from ctbench.results.writing import write_result
 
 STAGE, CELL, SHARED, HALF = "aa" * 32, "bb" * 32, "cc" * 32, "dd" * 32
 CORPUS = "ee" * 16

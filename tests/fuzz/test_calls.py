@@ -15,8 +15,8 @@ from mutations import outcome
 from small_streams import write_stream
 
 from ctbench.cli import main
-from ctbench.results.files import write_result
 from ctbench.results.format import result_from
+from ctbench.results.writing import write_result
 
 ODD = st.one_of(
     st.text(alphabet=st.characters(codec="utf-8", exclude_characters="\0"), max_size=6),

@@ -14,8 +14,9 @@ import ctbench
 from ctbench.errors import CTBenchError
 from ctbench.reporting.summary import describe
 from ctbench.results.checks import CHECKS
-from ctbench.results.files import read_results, write_result
+from ctbench.results.files import read_results
 from ctbench.results.format import result_from, to_text
+from ctbench.results.writing import write_result
 from ctbench.tuning.record import read_tuning
 
 

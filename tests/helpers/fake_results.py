@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from ctbench.results.files import write_result
 from ctbench.results.format import result_from
 from ctbench.results.metrics import all_metrics
 from ctbench.results.schema import Result
+from ctbench.results.writing import write_result
 
 DOMAINS = ("harbour", "kitchen", "garden", "theatre", "station")
 MARKUP = "<img src=x onerror=document.title='owned'><script>document.title='owned'</script>"

@@ -12,8 +12,8 @@ from fake_results import digest, fake_record, with_matrix
 from ctbench import compare
 from ctbench.cli import main
 from ctbench.errors import BadConfig
-from ctbench.results.files import write_result
 from ctbench.results.format import result_from
+from ctbench.results.writing import write_result
 
 KEY = "language.seed"
 # F_Acc of each method by language and run seed. Means by language: naive 0.61, 0.71, 0.81; rival 0.62, 0.73, 0.81.

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +12,11 @@ import pytest
 from fake_results import agreeing, fake_record, fake_result, write_fakes
 
 from ctbench.errors import BadConfig, BadResult, MissingResult
-from ctbench.results.files import check_writable, load_results, read_result, read_results, write_result
+from ctbench.results import writing
+from ctbench.results.failures import FailureRecord
+from ctbench.results.files import check_writable, load_results, read_result, read_results
 from ctbench.results.format import result_from, to_record, to_text
+from ctbench.results.writing import write_result
 
 
 def test_a_written_result_is_read_back_unchanged(tmp_path: Path) -> None:
@@ -87,6 +92,29 @@ def test_other_numbers_under_the_same_key_get_a_file_of_their_own(tmp_path: Path
     assert second.path.name == first.path.stem + "-2.json"
     again = write_result(result_from(record), tmp_path)
     assert (again.path, again.status) == (second.path, "same")
+
+
+def test_an_incomplete_result_never_replaces_a_complete_one_that_is_written_in_the_same_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failure = FailureRecord(node="cell", key="", reason="it failed")
+    failed = dataclasses.replace(fake_result(), failures=(failure,))
+    path = write_result(failed, tmp_path).path
+    follows, others = writing.what_follows, []
+
+    def look(before, result):
+        status = follows(before, result)
+        if result.failures:
+            others.append(threading.Thread(target=write_result, args=(fake_result(), tmp_path)))
+            others[0].start()
+            others[0].join(timeout=1.0)
+        return status
+
+    monkeypatch.setattr(writing, "what_follows", look)
+    write_result(failed, tmp_path)
+    others[0].join()
+    assert not read_result(path).failures
+    assert [each.name for each in path.parent.iterdir()] == [path.name]
 
 
 def test_broken_file_with_the_same_name_is_kept(tmp_path: Path) -> None:

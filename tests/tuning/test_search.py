@@ -20,8 +20,9 @@ from ctbench.engine.job import Job
 from ctbench.engine.store import Store, home
 from ctbench.errors import BadConfig, BadResult, MissingResult, RunFailed
 from ctbench.machine.manifest import write_manifest
-from ctbench.results.files import load_results, read_results, write_result
+from ctbench.results.files import load_results, read_results
 from ctbench.results.format import result_from
+from ctbench.results.writing import write_result
 from ctbench.tuning.protocol import LANGUAGE_SEED, tuning_settings
 from ctbench.tuning.record import read_tuning, tuning_from, write_tuning
 from ctbench.tuning.search import tune
