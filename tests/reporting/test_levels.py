@@ -118,6 +118,17 @@ def test_runs_are_paired_by_their_seeds_within_each_language():
     assert test["difference"] == pytest.approx(0.02)
 
 
+def test_languages_count_alike_however_many_runs_they_have():
+    """A method that is 0.02 better in every language wins, also if one of them has five runs and the others one."""
+    places = [(1, seed) for seed in range(5)] + [(2, 0), (3, 0)]
+    runs = [run("naive", *place, 0.6) for place in places] + [run("rival", *place, 0.62) for place in places]
+    rows = {row["label"]: row["scores"]["F_Acc"] for row in table(runs)["rows"]}
+    assert {label: (score["rank"], score["is_best"]) for label, score in rows.items()} == {
+        "rival": (1, True),
+        "naive": (2, False),
+    }
+
+
 def test_orders_of_the_domains_are_levels_too_and_pair_by_seed():
     runs = [run("naive", 1, seed, 0.6 + 0.02 * order, order=order) for order in (0, 3) for seed in range(3)]
     (over,) = compare(runs, across="order", levels=True, metric="F_Acc", all=True).record()["tables"]

@@ -194,14 +194,15 @@ def unit_differences(one: Array, others: Array, levels: Sequence[int] | None = N
         [K, N], or [K, L] for L levels; NaN without a shared run.
 
     Examples:
-        >>> unit_differences(np.array([3.0, 4.0, 5.0]), np.array([[1.0, np.nan, 2.0]]), [0, 0, 1]).tolist()
-        [[2.0, 3.0]]
+        >>> unit_differences(np.array([3.0, 4.0, 5.0]), np.array([[1.0, 0.0, 2.0]]), [0, 0, 1]).tolist()
+        [[3.0, 3.0]]
     """
     differences = one - others
     if levels is None:
         return differences
     known = ~np.isnan(differences)
-    places = np.asarray(levels) == np.unique(levels)[:, None]  # [L, N]
+    # [L, N], as numbers: a product of two boolean arrays would be a logical or, and no count.
+    places = (np.asarray(levels) == np.unique(levels)[:, None]).astype(np.float64)
     counts, sums = known @ places.T, np.where(known, differences, 0.0) @ places.T
     return np.where(counts > 0, sums / np.maximum(counts, 1), np.nan)
 

@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from ctbench.reporting.statistics.intervals import holm, mean_interval, paired_tests, ranks, standings, tell_apart
+from ctbench.reporting.entries import means_of_levels
+from ctbench.reporting.statistics.intervals import (
+    holm,
+    mean_interval,
+    paired_tests,
+    ranks,
+    standings,
+    tell_apart,
+    unit_differences,
+)
 from ctbench.reporting.statistics.sign_flips import MAX_EXACT, NUM_FLIPS, sign_flip_p, smallest_p
 from ctbench.results.metrics import compute
 
@@ -117,6 +126,23 @@ def test_methods_are_paired_over_the_runs_they_share() -> None:
     nan = math.nan
     scores = np.array([[0.9, 0.7, nan, 0.8], [0.8, 0.6, 0.1, nan], [nan, nan, nan, 0.5]])
     assert standings(scores).tolist() == [[0, 1, 0], [-1, 0, 0], [0, 0, 0]]
+
+
+def test_units_are_the_means_of_levels_with_unequal_numbers_of_runs() -> None:
+    runs = [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (2, 0), (3, 0)]
+    one, other = np.array([0.9, 0.7, 0.8, 0.6, 0.5, 0.4, 0.3]), np.array([0.5, 0.1, math.nan, 0.3, 0.4, 0.1, math.nan])
+    shared = {run: mine - theirs for run, mine, theirs in zip(runs, one, other, strict=True) if not math.isnan(theirs)}
+    (found,) = unit_differences(one, other[None], [level for level, _ in runs])
+    assert found[:3] == pytest.approx([0.5, 0.2, 0.3])
+    assert found[:3] == pytest.approx(list(means_of_levels(shared).values()))
+    assert math.isnan(found[3])
+
+
+def test_a_level_with_more_runs_does_not_hide_a_difference() -> None:
+    """Levels 0.02, 0.03 and 0.02 apart exclude 0; sums over 9, 1 and 1 runs would not."""
+    levels = [0] * 9 + [1, 2]
+    scores = np.stack([np.array([0.02] * 9 + [0.03, 0.02]), np.zeros(11)])
+    assert standings(scores, levels=levels).tolist() == [[0, 1], [-1, 0]]
 
 
 def test_variances_are_separated() -> None:
