@@ -9,9 +9,10 @@ from ctbench.results.schema import Result
 
 
 def is_joint_run(result: Result) -> bool:
-    """Return whether a run is one stage on the union of several domains."""
+    """Return whether a run is one stage on the union of several domains: complete, and of a registered method."""
     stages = result.plan.stages
-    return result.num_tasks > 1 and len(stages) == 1 and set(stages[0]) == set(result.stream.domains)
+    is_joint = result.num_tasks > 1 and len(stages) == 1 and set(stages[0]) == set(result.stream.domains)
+    return is_joint and result.is_complete and result.method.registered
 
 
 def joints_of(results: Iterable[Result], joints: Iterable[Result]) -> list[Result]:

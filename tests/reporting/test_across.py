@@ -152,3 +152,18 @@ def test_the_joint_run_of_the_same_seed_counts():
     assert row["figures"]["gap_to_joint"] == pytest.approx(0.15)
     row = compare([NAIVE, other], method="naive").record()["tables"][0]["rows"][0]
     assert row["figures"]["gap_to_joint"] is None
+
+
+@pytest.mark.parametrize("kind", ["unregistered", "incomplete"])
+def test_only_a_complete_run_of_a_registered_method_counts_as_joint(kind):
+    """Both are newer than the joint run, which would make them the ones to compare with."""
+    record = fake_record("mine", num_tasks=2, shape="joint", registered=kind != "unregistered")
+    record["provenance"]["date"] = "2027-01-01T00:00:00Z"
+    if kind == "incomplete":
+        record["failures"] = [{"node": "stage 1", "key": digest("failed"), "reason": "training diverged"}]
+    mine = result_from(with_matrix(record, [BASE, [np.nan] * 2, [0.9, 0.9]]))
+    row = compare([NAIVE, JOINT, mine], method="naive").record()["tables"][0]["rows"][0]
+    assert row["figures"]["gap_to_joint"] == pytest.approx(0.15)
+    for options in ({"method": "naive"}, {"method": "naive", "all": True}):
+        row = compare([NAIVE, mine], **options).record()["tables"][0]["rows"][0]
+        assert row["figures"]["gap_to_joint"] is None
