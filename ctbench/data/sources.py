@@ -19,6 +19,8 @@ from ctbench.randomness import make_generator
 
 FACTS_VERSION = 1
 """Raised whenever the same knobs give other facts; part of the fingerprint of their task."""
+TAGGING_VERSION = 2
+"""Raised whenever a head on words gives other scores for the same examples; part of the fingerprint of tasks with spans."""
 
 Purpose = Literal["text", "held_out"]
 
@@ -247,7 +249,8 @@ def _asked(task: FilesTask | HubTask) -> list[Any]:
     """Return what a task of another kind than classification adds to its fingerprint."""
     if task.kind == "classification":
         return []
-    return [["kind", task.kind, task.choices, task.gap, task.zero_shot, task.max_answer]]
+    tagging = [TAGGING_VERSION] if task.kind == "spans" else []
+    return [["kind", task.kind, task.choices, task.gap, task.zero_shot, task.max_answer, *tagging]]
 
 
 def _language_key(stream: Stream, domain: str | None, purpose: str) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -32,8 +33,9 @@ class Tagger(Solver):
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the logits [M, C] of the words of a batch, which stand at its `positions`."""
-        features = self.backbone.features(batch, head=self.recipe.head)
         assert batch.positions is not None
+        # A prompter leaves an encoder's predicted places out of what it reads; these words are all there to be read.
+        features = self.backbone.features(replace(batch, positions=None), head=self.recipe.head)
         picked = features.flatten(0, 1)[batch.positions].float()
         if self.training and self.recipe.dropout > 0:
             picked = drop(picked, self.recipe.dropout, self.backbone.dropout_source)

@@ -7,8 +7,9 @@ import sys
 
 import pytest
 
+from ctbench.data import sources
 from ctbench.data.examples import Example
-from ctbench.data.sources import read_examples
+from ctbench.data.sources import read_examples, task_fingerprint
 from ctbench.data.spans import _places, encode_spans, score_spans, trivial_spans
 from ctbench.data.stream import load_stream
 from ctbench.data.tasks import check_task, encode_task
@@ -106,3 +107,14 @@ def test_without_nervaluate_the_task_is_refused_with_the_way_out(asked, monkeypa
     monkeypatch.setitem(sys.modules, "nervaluate", None)
     with pytest.raises(BadConfig, match=r"pip install 'ctbench\[spans\]'"):
         check_task(stream, domain)
+
+
+def test_the_version_of_tagging_enters_the_fingerprint_of_spans_alone(asked, monkeypatch):
+    others = [
+        asked(kind=kind, metric=metric) for kind, metric in (("classification", "accuracy"), ("generation", "token_f1"))
+    ]
+    before = [task_fingerprint(*each) for each in (asked(), *others)]
+    monkeypatch.setattr(sources, "TAGGING_VERSION", sources.TAGGING_VERSION + 1)
+    after = [task_fingerprint(*each) for each in (asked(), *others)]
+    assert after[0] != before[0]
+    assert after[1:] == before[1:]

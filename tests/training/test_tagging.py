@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
+from ctbench.backbone import Prompt
 from ctbench.backbone.loading import load_backbone
+from ctbench.contexts import Contexts
 from ctbench.data.examples import Example
 from ctbench.data.spans import encode_spans
 from ctbench.data.stream import FinetuneRecipe
@@ -49,3 +54,26 @@ def test_words_that_are_cut_off_are_no_entity_and_not_trained_on(checkpoint):
     logits[:, 0] = 1.0
     assert tagger.read(logits, targets, task.test, rows) == [["B-low"] * 3 + ["O"] * 3] * 3
     assert batch.positions.tolist() == [1, 2, 3, 6, 7, 8, 11, 12, 13]
+
+
+class Reader(nn.Module):
+    """A prompter that puts the sum of what `Contexts` reads in front of a text."""
+
+    def __init__(self, backbone):
+        super().__init__()
+        self.contexts = Contexts(backbone)
+
+    def forward(self, backbone, batch):
+        return Prompt(self.contexts.read(batch)[0].sum(1, keepdim=True))
+
+
+@pytest.mark.parametrize("model_type", ["bert", "llama"])
+def test_a_prompter_reads_the_words_that_are_tagged(checkpoint, model_type):
+    """They are all words of the text: without them its context would be 0."""
+    backbone = load_backbone(str(checkpoint(model_type)))
+    backbone.added["reader"], backbone.prompter = Reader(backbone), "reader"
+    task = task_of(backbone)
+    tagger = Tagger(backbone, 2, RECIPE).eval()
+    batch, _ = tagger.take(task.test, np.arange(3))
+    features = backbone.features(replace(batch, positions=None), head=RECIPE.head).flatten(0, 1)
+    assert torch.equal(tagger(batch), tagger.output(features[batch.positions]))
