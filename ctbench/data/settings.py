@@ -152,6 +152,9 @@ LATER: Final = (
 )
 """Keys of `PretrainRecipe` added since results exist: at their defaults they enter neither keys nor protocols nor results."""
 
+OFF_PROTOCOL: Final = ("compiled", "probes", "shard_weights")
+"""Keys of `PretrainRecipe` in which runs under one protocol may differ."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class BaseRecipe(PretrainRecipe):

@@ -11,6 +11,7 @@ from typing import Any
 from ctbench.backbone.checkpoint import MADE, model_type
 from ctbench.backbone.families import require_family
 from ctbench.data.schema import GENERAL
+from ctbench.data.settings import OFF_PROTOCOL
 from ctbench.data.sources import task_fingerprint
 from ctbench.data.split import text_digest
 from ctbench.data.stream import Stream, reorder
@@ -83,7 +84,7 @@ class Inputs:
                 "stream": [self.stream.name, self.stream.version],
                 "data": self.data_digest,
                 "recipe": [
-                    plain(recipe.pretrain, without=("compiled", "probes", "shard_weights")),
+                    plain(recipe.pretrain, without=OFF_PROTOCOL),
                     plain(recipe.finetune),
                 ],
                 "backbone": self.backbone,

@@ -12,8 +12,9 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from ctbench.data.knobs import Language
-from ctbench.data.settings import FinetuneRecipe, PretrainRecipe
+from ctbench.data.settings import OFF_PROTOCOL, FinetuneRecipe, PretrainRecipe
 from ctbench.errors import BadConfig, MissingResult, UnknownName
+from ctbench.reporting.apart import protocol_reasons
 from ctbench.results.schema import Result
 
 TABLES: Final = {"pretrain": PretrainRecipe, "finetune": FinetuneRecipe, "base": PretrainRecipe, "language": Language}
@@ -68,16 +69,21 @@ def is_reason_of(reason: str, key: str) -> bool:
 
 def without_key(result: Result, key: str) -> str:
     """Return what two runs must share to stand side by side across a key."""
-    table, _, name = key.partition(".")
-    recipe = {each: dict(getattr(result.recipe, each) or {}) for each in ("base", "pretrain", "finetune")}
-    recipe.get(table, {}).pop(name, None)
+    table = key.partition(".")[0]
+    free = {key, *(f"pretrain.{name}" for name in OFF_PROTOCOL)}
+    recipe = {
+        each: {
+            name: value for name, value in (getattr(result.recipe, each) or {}).items() if f"{each}.{name}" not in free
+        }
+        for each in ("base", "pretrain", "finetune")
+    }
     stream, makes_base = result.stream, table in ("language", "base")
     shared: list[Any] = [stream.name, stream.version, stream.registered, sorted(stream.metric.items())]
     shared += [recipe, result.precision, result.backbone.name]
     shared += ["" if table == "language" else stream.digest]
     shared += ["" if makes_base else [result.backbone.digest, result.backbone.weights_digest]]
-    shared += [sorted(reason for reason in result.not_comparable if not is_reason_of(reason, key))]
-    shared += [sorted((k, v) for k, v in result.changed.items() if k != key and not k.startswith("method."))]
+    shared += [sorted(reason for reason in protocol_reasons(result) if not is_reason_of(reason, key))]
+    shared += [sorted((k, v) for k, v in result.changed.items() if k not in free and not k.startswith("method."))]
     return json.dumps(shared, sort_keys=True, default=str)
 
 

@@ -12,7 +12,7 @@ from fake_results import digest, fake_record, fake_result, with_matrix
 from ctbench import compare
 from ctbench.errors import BadConfig, MissingResult, UnknownName
 from ctbench.results.figures import FIGURES
-from ctbench.results.format import result_from
+from ctbench.results.format import result_from, to_record
 
 KEY = "pretrain.schedule"
 
@@ -65,8 +65,6 @@ def test_without_across_they_stay_apart():
     ],
 )
 def test_runs_that_differ_in_anything_else_do_not(change):
-    from ctbench.results.format import to_record
-
     other = to_record(run("infinite"))
     change(other)
     with pytest.raises(
@@ -79,6 +77,34 @@ def test_a_run_with_another_setting_by_hand_is_hidden():
     comparison = compare([*RUNS, run("infinite", lr=5e-4)], across=KEY)
     assert sum(len(entry.results) for entry in comparison.groups[0].entries) == 12
     assert "pretrain.lr was set" in comparison.hidden[0]
+
+
+def unregistered(schedule, seed):
+    """A run of a method of one's own, as the engine marks it."""
+    record = to_record(run(schedule, "mine", seed))
+    record["method"]["registered"] = False
+    record["not_comparable"].append("method mine is not registered")
+    return result_from(record)
+
+
+@pytest.mark.parametrize("levels", [False, True])
+def test_a_method_of_ones_own_stands_beside_the_registered_ones(levels):
+    mine = [unregistered(schedule, seed) for schedule in ("linear", "infinite") for seed in range(6)]
+    names = ["naive", "mine"] if levels else ["naive (schedule=infinite)", "mine † (schedule=infinite)"]
+    for options in ({"all": True}, {"method": ["naive", "mine"]}):
+        table = rows([*RUNS, *mine], planned=":".join(names), levels=levels, **options)
+        assert len(table["rows"]) == (2 if levels else 4)
+        (test,) = table["comparisons"]
+        assert test["n"] == (2 if levels else 6)
+    assert len(rows([*RUNS, *mine])["rows"]) == 2, "hidden where it is not named"
+
+
+def test_what_is_no_part_of_the_protocol_keeps_no_runs_apart():
+    probed = to_record(run("infinite"))
+    probed["recipe"]["pretrain"] |= {"probes": 8, "shard_weights": True}
+    probed["changed"] |= {"pretrain.probes": "8"}
+    (table,) = compare([run("linear"), result_from(probed)], across=KEY).record()["tables"]
+    assert sorted(row["value"] for row in table["rows"]) == ["infinite", "linear"]
 
 
 def test_a_key_that_came_later_has_its_default_in_older_files():
