@@ -67,8 +67,8 @@ def prepare_stream(stream: Stream, source: Path) -> Prepared:
             if convert is not None:
                 convert(source, target)
             else:
-                for path in wanted:
-                    _copy(stream, source, target, path)
+                for path, format in wanted:
+                    _copy(stream, source, target, path, format=format)
         except (CTBenchError, OSError) as error:
             with contextlib.suppress(OSError):  # stays if anything is in it
                 target.rmdir()
@@ -78,13 +78,14 @@ def prepare_stream(stream: Stream, source: Path) -> Prepared:
             raise
     files = {
         file.shown
-        for path in wanted
-        for file in find_files(target, [path], format="auto", whose=f"stream {stream.name}")
+        for path, format in wanted
+        for file in find_files(target, [path], format=format, whose=f"stream {stream.name}")
     }
     return Prepared(folder=target, files=tuple(sorted(files)), checked=_check(stream, target))
 
 
-def _paths(stream: Stream) -> Iterator[str]:
+def _paths(stream: Stream) -> Iterator[tuple[str, str]]:
+    """Yield every path that the stream reads, labels of plain text included, with its format."""
     texts = [
         stream.general,
         *(domain.text for domain in stream.domains),
@@ -92,11 +93,11 @@ def _paths(stream: Stream) -> Iterator[str]:
     ]
     for text in texts:
         if isinstance(text, FilesText):
-            yield from text.path
-    for domain in stream.domains:
-        if isinstance(domain.task, FilesTask):
-            for paths in (domain.task.train, domain.task.test, domain.task.validation):
-                yield from paths or ()
+            yield from ((path, text.format) for path in text.path)
+    for task in (domain.task for domain in stream.domains):
+        if isinstance(task, FilesTask):
+            for paths in (task.train, task.test, task.validation, task.label_files()):
+                yield from ((path, task.format) for path in paths or ())
 
 
 def _find_function(stream: Stream) -> Callable[[Path, Path], None] | None:
@@ -125,10 +126,10 @@ def _beside(stream: Stream, suffix: str) -> Path | None:
     return path if path.is_file() else None
 
 
-def _copy(stream: Stream, source: Path, target: Path, path: str) -> None:
+def _copy(stream: Stream, source: Path, target: Path, path: str, *, format: str) -> None:
     if Path(path).is_absolute():
         return  # it stays where it is
-    for file in find_files(source, [path], format="auto", whose=f"stream {stream.name}", root=source.resolve().name):
+    for file in find_files(source, [path], format=format, whose=f"stream {stream.name}", root=source.resolve().name):
         inside = Path(os.path.relpath(file.path, source))
         if ".." in inside.parts:
             raise BadConfig(

@@ -44,6 +44,22 @@ def test_files_are_put_where_the_stream_looks_for_them(here, folder):
     assert not list((here / "data").rglob(".*"))
 
 
+def test_files_with_the_labels_of_plain_text_are_put_there_too(here, folder):
+    toml = here / "two-reviews.toml"
+    files = {"train": "a.txt", "train_labels": "a.names", "test": "b.txt", "test_labels": "b.names"}
+    table = ", ".join(f'{key} = "{name}"' for key, name in (files | {"format": "text"}).items())
+    head, _, rest = toml.read_text().partition('task = { source = "files"')
+    toml.write_text(f'{head}task = {{ source = "files", {table} }}{rest[rest.index(chr(10)) :]}')
+    for name in files.values():
+        (folder / name).write_text("good\nbad\n")
+    assert set(files.values()) < set(prepare_stream(get(here), folder).files)
+    assert (here / "data" / "a.names").read_text() == "good\nbad\n"
+    check_task(get(here), get(here).domain("camera"))
+    (folder / "b.names").unlink()
+    with pytest.raises(BadData, match=r"b\.names: no such file"):
+        prepare_stream(get(here), folder)
+
+
 def test_files_outside_the_folder_of_the_stream_are_left_there_or_refused(here, folder):
     toml = here / "two-reviews.toml"
     own = toml.read_text()
