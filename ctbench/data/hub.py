@@ -19,7 +19,7 @@ STREAMED_BYTES = 1_000_000_000
 def read_hub(
     source: HubText | HubTask, *, split: str, fields: Sequence[str], whose: str
 ) -> Iterator[tuple[Place, Record]]:
-    """Yield ((data set, row), record), class labels by their names.
+    """Yield ((data set, row), record), class labels by their names, those in lists too.
 
     Raises:
         BadData: the data set cannot be had (offline and not in the local cache, unknown, gated) or lacks a field.
@@ -32,14 +32,14 @@ def read_hub(
         raise BadData(
             f"{place}: no field '{missing[0]}' in split {split}, wanted by {whose}; found: {', '.join(features)}"
         )
-    names = {field: features[field].names for field in fields if type(features.get(field)).__name__ == "ClassLabel"}
+    names = {field: _class_names(features.get(field)) for field in fields}
     limit = source.max_documents if isinstance(source, HubText) else None
     for row, record in enumerate(_guarded(data, place=place, whose=whose), start=1):
         if limit is not None and row > limit:
             return
         if lacking := [field for field in fields if field not in record]:
             raise BadData(f"{place}:{row}: no field '{lacking[0]}', wanted by {whose}; found: {', '.join(record)}")
-        yield (place, row), {field: _name(record[field], names.get(field)) for field in fields}
+        yield (place, row), {field: _name(record[field], names[field]) for field in fields}
 
 
 def _guarded(data: Iterable[Any], *, place: str, whose: str) -> Iterator[Any]:
@@ -55,7 +55,15 @@ def _reason(error: Exception) -> str:
     return lines[0][:200] if lines else type(error).__name__
 
 
+def _class_names(feature: Any) -> Sequence[str] | None:
+    """Return the names of the classes that a field holds, one or a list of them; None for other fields."""
+    held = feature.feature if type(feature).__name__ in ("List", "LargeList") else feature
+    return held.names if type(held).__name__ == "ClassLabel" else None
+
+
 def _name(value: Any, names: Sequence[str] | None) -> Any:
+    if isinstance(value, list):
+        return [_name(each, names) for each in value]
     return names[value] if names and isinstance(value, int) and 0 <= value < len(names) else value
 
 

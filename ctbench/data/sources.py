@@ -21,6 +21,8 @@ FACTS_VERSION = 1
 """Raised whenever the same knobs give other facts; part of the fingerprint of their task."""
 TAGGING_VERSION = 2
 """Raised whenever a head on words gives other scores for the same examples; part of the fingerprint of tasks with spans."""
+LISTS_VERSION = 2
+"""Raised whenever lists of labels of the hub are read in another way; part of the fingerprint of its tasks with such lists."""
 
 Purpose = Literal["text", "held_out"]
 
@@ -209,7 +211,10 @@ def task_fingerprint(stream: Stream, domain: Domain) -> str:
     limits = [task.max_train, task.max_test]
     if isinstance(task, HubTask):
         keys = ("id", "revision", "config", "train", "validation", "test", "text", "pair", "label")
-        return _hash(["hub task", [getattr(task, key) for key in keys], limits, *_declared(task), *_asked(task)])
+        lists = ["lists", LISTS_VERSION] if task.kind == "multilabel" else []
+        return _hash(
+            ["hub task", [getattr(task, key) for key in keys], limits, *_declared(task), *_asked(task), *lists]
+        )
     if isinstance(task, FilesTask):
         parts = []
         for paths in (task.train, task.validation, task.test):

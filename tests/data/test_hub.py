@@ -5,9 +5,10 @@ import time
 
 import pytest
 
+from ctbench.data import sources
 from ctbench.data.examples import Example
 from ctbench.data.hub import _is_streamed
-from ctbench.data.sources import read_examples, read_texts
+from ctbench.data.sources import read_examples, read_texts, task_fingerprint
 from ctbench.data.stream import HubTask, HubText
 from ctbench.errors import BadData
 
@@ -34,6 +35,45 @@ def test_hub_source_is_read_with_its_limit_and_label_names(stream, saved):
     domain = dataclasses.replace(stream.domain("phone"), task=HubTask(id=str(saved), revision="v1"))
     assert read_examples(stream, domain, "test") == [Example(text="d", label="yes")]
     assert read_examples(stream, domain, "validation") == []
+
+
+@pytest.mark.parametrize("make", ["List", "LargeList", "Sequence"])
+def test_class_labels_in_a_list_are_read_by_their_names(stream, tmp_path, saved, make):
+    import datasets
+
+    classes = datasets.ClassLabel(names=["O", "B-place", "I-place"])
+    features = datasets.Features(
+        {"tokens": datasets.List(datasets.Value("string")), "tags": getattr(datasets, make)(classes)}
+    )
+    for split in ("train", "test"):
+        data = datasets.Dataset.from_dict({"tokens": [["in", "New", "York"]], "tags": [[0, 1, 2]]}, features=features)
+        data.to_parquet(tmp_path / "tagged" / f"{split}.parquet")
+    asked = {"id": str(tmp_path / "tagged"), "revision": "v1", "label": "tags"}
+    spans = HubTask(**asked, kind="spans", text="tokens", metric="span_f1")
+    (example,) = read_examples(stream, dataclasses.replace(stream.domain("phone"), task=spans), "test")
+    assert (example.words, example.labels) == (("in", "New", "York"), ("O", "B-place", "I-place"))
+
+
+def test_sets_of_class_labels_are_read_by_their_names(stream, tmp_path, saved):
+    import datasets
+
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "emotions": datasets.List(datasets.ClassLabel(names=["joy", "anger"]))}
+    )
+    data = datasets.Dataset.from_dict({"text": ["a", "b", "c"], "emotions": [[0, 1], [], [0]]}, features=features)
+    data.to_parquet(tmp_path / "many" / "test.parquet")
+    task = HubTask(id=str(tmp_path / "many"), revision="v1", kind="multilabel", label="emotions", metric="micro_f1")
+    found = read_examples(stream, dataclasses.replace(stream.domain("phone"), task=task), "test")
+    assert [example.labels for example in found] == [("anger", "joy"), (), ("joy",)]
+
+
+def test_how_lists_of_labels_are_read_enters_the_fingerprint_of_tasks_that_have_them(stream, monkeypatch):
+    tasks = [HubTask(id="x", revision="v1", kind="multilabel", metric="micro_f1"), HubTask(id="x", revision="v1")]
+    domains = [dataclasses.replace(stream.domain("phone"), task=task) for task in tasks]
+    before = [task_fingerprint(stream, domain) for domain in domains]
+    monkeypatch.setattr(sources, "LISTS_VERSION", sources.LISTS_VERSION + 1)
+    after = [task_fingerprint(stream, domain) for domain in domains]
+    assert [one == other for one, other in zip(before, after, strict=True)] == [False, True]
 
 
 def test_hub_source_without_the_field_is_refused(stream, saved):
