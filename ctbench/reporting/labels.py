@@ -6,6 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+from ctbench.errors import listing
+from ctbench.results.cells import untuned
+from ctbench.results.consistency import MOST_NAMED
 from ctbench.results.schema import Result
 
 UNREGISTERED_MARK = "†"
@@ -39,6 +42,19 @@ def in_brief(reasons: Sequence[str]) -> list[str]:
         return list(reasons)
     others = [reason for reason in reasons if not reason.endswith(WAS_SET)]
     return [f"{', '.join(keys[:-1])} and {keys[-1]} were set", *others]
+
+
+def over_seeds(result: Result) -> str:
+    """Return what a score of a result is a mean over: fine-tuning seeds, but for tasks on which nothing is fine-tuned."""
+    num_seeds, num_of_base = len(result.seed_scores), len({cell.finetune_seed for cell in result.cells})
+    alone = sorted(untuned(result), key=result.stream.domains.index)
+    if len(alone) == result.num_tasks:
+        return "without fine-tuning"
+    details = [f"{num_of_base} of the untouched LM"] if num_of_base > num_seeds else []
+    details += [f"without fine-tuning: {listing(alone, most=MOST_NAMED)}"] if alone else []
+    return with_details(
+        f"mean over {num_seeds} fine-tuning seeds" if num_seeds > 1 else "one fine-tuning seed", details
+    )
 
 
 def with_details(label: str, details: list[str]) -> str:

@@ -12,7 +12,7 @@ import numpy as np
 
 from ctbench.reporting import numbers
 from ctbench.reporting.facts import facts_table
-from ctbench.reporting.labels import in_brief
+from ctbench.reporting.labels import in_brief, over_seeds
 from ctbench.reporting.provenance import provenance_table, settings_table
 from ctbench.reporting.scores import DEFAULT_METRICS
 from ctbench.reporting.tables import Cell, Table
@@ -144,10 +144,9 @@ def matrix_table(result: Result, *, details: bool = False) -> Table:
     notes = [f"incomplete, on no leaderboard: {line}" for line in failure_lines(result.failures)]
     notes += [f"not on the leaderboard: {reason}" for reason in in_brief(result.not_comparable)]
     notes += [_finding_line(finding) for finding in known_findings(result)]
-    num_seeds, num_of_base = len(result.seed_scores), len({cell.finetune_seed for cell in result.cells})
-    over = f"mean over {num_seeds} fine-tuning seeds" if num_seeds > 1 else "one fine-tuning seed"
-    over += f" ({num_of_base} of the untouched LM)" if num_of_base > num_seeds else ""
-    told = [f"{kinds[0] if is_one else 'score'} in %, {over}: [domain just learned], (domain not seen yet)"]
+    told = [
+        f"{kinds[0] if is_one else 'score'} in %, {over_seeds(result)}: [domain just learned], (domain not seen yet)"
+    ]
     if details and result.stream.num_test:
         told.append(
             "sampling error: standard error of row T for the number of test texts, as of an accuracy; none of a correlation"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -44,3 +45,9 @@ def cell_means(result: Result) -> Array:
     for place, values in scores.items():
         means[place] = np.mean(values)
     return means
+
+
+def untuned(result: Result) -> frozenset[str]:
+    """Return the domains on which nothing is fine-tuned: one cell stands under several fine-tuning seeds."""
+    places = Counter((cell.row, cell.domain, cell.key) for cell in result.cells)
+    return frozenset(domain for (_, domain, _), count in places.items() if count > 1)

@@ -14,7 +14,7 @@ from statistics import fmean, median
 import numpy as np
 
 from ctbench.errors import listing
-from ctbench.results.cells import cell_means
+from ctbench.results.cells import cell_means, untuned
 from ctbench.results.consistency import MOST_NAMED, TOLERANCE
 from ctbench.results.inert import DOMAINS, guessed, inert_components
 from ctbench.results.matrix import Array
@@ -36,9 +36,10 @@ class Check:
 
 def _constant_columns(result: Result) -> Iterator[str]:
     spans: dict[tuple[int, ...], list[str]] = {}
-    numbers = seed_numbers(result)
+    numbers, alone = seed_numbers(result), untuned(result)
     for column, domain in enumerate(result.stream.domains):
-        for rows in _equal_stretches(result, numbers[:, :, column], column):
+        different = numbers[: 1 if domain in alone else None, :, column]
+        for rows in _equal_stretches(result, different, column):
             spans.setdefault(rows, []).append(f"{domain} {_percent(float(result.matrix[rows[0], column]))}")
     for rows, columns in spans.items():
         named = listing(columns, most=MOST_NAMED)
@@ -53,7 +54,7 @@ def _equal_stretches(result: Result, numbers: Array, column: int) -> Iterator[tu
 
     Args:
         result: the run.
-        numbers: scores of the column [F, T+1], by fine-tuning seed.
+        numbers: scores of the column [F, T+1], by fine-tuning seed; [1, T+1] where nothing is fine-tuned.
         column: index of the column.
     """
     rows, sources = [], set()

@@ -11,6 +11,7 @@ from itertools import combinations
 import numpy as np
 
 from ctbench.errors import listing
+from ctbench.results.cells import untuned
 from ctbench.results.checks import CHECKS, seed_numbers
 from ctbench.results.consistency import MOST_NAMED
 from ctbench.results.schema import Finding, Result
@@ -63,10 +64,14 @@ def find_across(results: Sequence[Result]) -> tuple[Finding, ...]:
 
 
 def _row_signatures(result: Result) -> dict[int, bytes]:
-    """Return the scores of each row >= 2, except rows with a missing cell, a cell of the base, or fewer than 3 scores."""
+    """Return the scores of each row >= 2, except rows with a missing cell, a cell of the base, or fewer than 3 cells."""
     numbers = seed_numbers(result)
     is_own = [all(cells) for cells in result.plan.cells]  # neither the untouched LM (0) nor missing (None)
-    is_full = ~np.isnan(numbers).any(axis=(0, 2)) & (numbers.shape[0] * numbers.shape[2] >= 3)
+    alone = untuned(result)
+    num_cells = sum(1 if domain in alone else len(numbers) for domain in result.stream.domains)
+    if num_cells < 3:
+        return {}
+    is_full = ~np.isnan(numbers).any(axis=(0, 2))
     return {row: numbers[:, row].tobytes() for row in range(2, len(is_own)) if is_own[row] and is_full[row]}
 
 

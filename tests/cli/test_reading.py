@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from fake_results import fake_record, fake_result, with_matrix, write_fakes
+from fake_results import agreeing, fake_record, fake_result, with_matrix, without_fine_tuning, write_fakes
 
 from ctbench.cli import main
 from ctbench.reporting.provenance import provenance_table
@@ -364,6 +364,17 @@ def test_a_run_answers_in_about_thirty_lines_and_says_where_its_result_is(tmp_pa
     (table,) = answer(several)
     assert [row[0].text for row in table.rows] == [result.key[:12] for result in several]
     assert len(list(answer(several[:2]))) == 3, "two matrices and one table of metrics"
+
+
+def test_show_says_over_how_many_fine_tuning_seeds_a_score_is_a_mean() -> None:
+    def told(*domains: str) -> str:
+        record = without_fine_tuning(fake_record("naive", num_tasks=2), *domains)
+        return matrix_table(result_from(agreeing(record))).notes[0]
+
+    assert told().startswith("accuracy in %, mean over 2 fine-tuning seeds: [")
+    words = "accuracy in %, mean over 2 fine-tuning seeds (without fine-tuning: kitchen): ["
+    assert told("kitchen").startswith(words)
+    assert told("harbour", "kitchen").startswith("accuracy in %, without fine-tuning: [")
 
 
 def test_show_tells_sampling_errors_and_the_majority_in_the_tasks_own_metric() -> None:

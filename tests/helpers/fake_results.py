@@ -251,6 +251,16 @@ def with_matrix(record: dict, rows: object) -> dict:
     return record | fake_numbers(record, np.repeat(matrix[None], num_seeds, axis=0))
 
 
+def without_fine_tuning(record: dict, *domains: str) -> dict:
+    """Return the record as if nothing were fine-tuned on some domains: one cell stands under all fine-tuning seeds."""
+    first: dict[tuple[int, str], dict] = {}
+    for cell in record["cells"]:
+        if cell["domain"] in domains:
+            twin = first.setdefault((cell["row"], cell["domain"]), cell)
+            cell |= {each: twin[each] for each in ("key", "score", "metrics")}
+    return record
+
+
 def write_fakes(folder: Path, *, methods: tuple[str, ...] = tuple(SKILLS), seeds: int = 3, **settings: object) -> None:
     for method in methods:
         for seed in range(seeds):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from fake_results import agreeing, fake_plan, fake_record, with_matrix
+from fake_results import agreeing, fake_plan, fake_record, with_matrix, without_fine_tuning
 
 from ctbench.results.checks import CHECKS
 from ctbench.results.findings import find, find_across, known_findings
@@ -76,6 +76,31 @@ def test_equal_scores_of_two_rows_are_flagged_under_three_seeds_but_not_under_on
             cell |= {"score": twin["score"], "metrics": twin["metrics"]}
         record["matrix"][3][0] = record["matrix"][2][0]
         assert ("constant-column" in codes(record)) is expected
+
+
+def test_a_cell_without_fine_tuning_counts_once_however_many_seeds_there_are() -> None:
+    """Three rows with equal answers to a few questions, as of an LM that answers all alike, are no anomaly."""
+    for num_seeds in (1, 3):
+        record = without_fine_tuning(fake_record(num_seeds=num_seeds), "harbour")
+        for cell in [cell for cell in record["cells"] if cell["row"] in (2, 3, 4) and cell["domain"] == "harbour"]:
+            cell |= {"score": 0.25, "metrics": {"accuracy": 0.25, "macro_f1": 0.2 + cell["row"] / 100}}
+        assert "constant-column" not in codes(record)
+    for cell in [cell for cell in record["cells"] if cell["row"] == 5 and cell["domain"] == "harbour"]:
+        cell |= {"score": 0.25, "metrics": {"accuracy": 0.25}}
+    assert "constant-column" not in codes(record)
+    for cell in [cell for cell in record["cells"] if cell["row"] == 1 and cell["domain"] == "harbour"]:
+        cell |= {"score": 0.25, "metrics": {"accuracy": 0.25}}
+    assert "constant-column" in codes(record), "five rows have four agreements"
+
+
+@pytest.mark.parametrize(("tuned", "expected"), [(0, False), (1, True)])
+def test_rows_of_two_methods_need_three_different_cells_to_be_called_identical(tuned: int, expected: bool) -> None:
+    results = []
+    for method in ("naive", "replay"):
+        record = with_matrix(fake_record(method, num_tasks=2, num_seeds=2), [[0.5, 0.5], [0.6, 0.7], [0.65, 0.75]])
+        result = result_from(without_fine_tuning(record, *record["stream"]["domains"][tuned:]))
+        results.append(result)
+    assert bool(find_across(results)) is expected
 
 
 def test_equal_means_of_different_seed_scores_are_not_flagged() -> None:
