@@ -92,10 +92,13 @@ def stage_place(stream: Stream, plan: Plan, steps: Sequence[int], number: int) -
         earlier.insert(0, steps[parent - 1])
         parent = plan.parents[parent - 1]
     own = steps[number - 1]
+    # Only the peaks of later stages under ar_cap depend on the total; other nodes keep their keys.
+    is_own_total = recipe.equal_compute and recipe.schedule == "ar_cap" and bool(earlier)
+    by_tokens = max(recipe.num_steps * len(stream.names), sum(earlier) + own)
     return Place(
         before=sum(trunk_steps(recipe, steps) for steps in earlier),
         first=earlier[0] if earlier else own,
-        total=max(recipe.num_steps * len(stream.names), sum(earlier) + own),
+        total=sum(steps) if is_own_total else by_tokens,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 import pytest
-from small_streams import write_method, write_stream
+from small_streams import spec_of, write_method, write_stream
 
 import ctbench
 from ctbench.cli import main
@@ -14,6 +14,7 @@ from ctbench.engine.inputs import read_inputs
 from ctbench.engine.job import Job
 from ctbench.errors import BadConfig
 from ctbench.plugins.find import find_plugins
+from ctbench.training.schedules import learning_rate
 
 QUICK = {"seeds": "[0]", "epochs": "1", "num_test": "16"}
 TWICE = "def loss(self, stage, batch):\n    {}stage.backbone(batch)\n    return super().loss(stage, batch)"
@@ -54,6 +55,34 @@ def test_a_second_forward_pass_costs_a_quarter_of_the_updates(tmp_path):
     twice = write_method(tmp_path, TWICE.format(""), "twice")
     for found, usual in zip(steps(twice, stream), by_tokens(stream), strict=True):
         assert found == pytest.approx(0.75 * usual, abs=2)
+
+
+def test_the_cosine_over_a_run_ends_where_the_method_has_made_its_own_updates(tmp_path):
+    """A costly method makes fewer updates; its second of two stages begins halfway down the cosine, as naive's does."""
+    stream = write_stream(tmp_path, **QUICK)
+    twice = write_method(tmp_path, TWICE.format("for _ in range(3): "), "twice")
+    settings = {"pretrain.schedule": "ar_cap", "pretrain.warmup_fraction": 0.0}
+    for method in ("naive", twice):
+        run = spec_of(stream, method, settings=settings, equal_compute=True)
+        first, second = (node.identity for node in run.stages)
+        recipe = run.stream.recipe.pretrain
+        assert second.place.before == first.num_steps
+        assert second.place.total == first.num_steps + second.num_steps
+        assert learning_rate(recipe, 0, first.num_steps, first.place) == recipe.lr
+        assert learning_rate(recipe, 0, second.num_steps, second.place) == pytest.approx(recipe.lr / 2, rel=0.05)
+    assert second.num_steps < 0.7 * steps("naive", stream)[1]
+
+
+def test_the_cosine_over_a_run_moves_no_stage_that_begins_at_the_base(tmp_path):
+    """Naive's first stage stays the first stage of methods that begin as it does, and no other schedule has a cosine."""
+    stream = write_stream(tmp_path, **QUICK)
+    plan = read_inputs(Job(method="naive", stream=stream)).plan
+    for schedule, number, total in (("ar_cap", 1, 60), ("ar_cap", 2, 40), ("rsqrt", 2, 60), ("infinite", 2, 60)):
+        settings = {"pretrain.schedule": schedule}
+        found = read_inputs(Job(method="naive", stream=stream, equal_compute=True, set=settings)).stream
+        assert budget.stage_place(found, plan, (20, 20), number).total == total
+        by_tokens = read_inputs(Job(method="naive", stream=stream, set=settings)).stream
+        assert budget.stage_place(by_tokens, plan, (20, 20), number).total == 60
 
 
 def test_the_first_stage_of_a_method_with_memory_is_naives_and_the_second_is_shorter(tmp_path):
