@@ -232,7 +232,9 @@ def metric_table(result: Result, *, explain: bool = False, on: str = "score", no
             texts = [name, numbers.percent(value), "", "", ""]
         else:
             arrow = "↑" if metric.better == "higher" else "↓"
-            texts = [name, numbers.metric_number(metric, value), arrow, metric.definition, metric.source]
+            text = numbers.metric_number(metric, value)
+            text += " %" if on == "loss" and not metric.is_loss and text != numbers.DASH else ""
+            texts = [name, text, arrow, metric.definition, metric.source]
         rows.append(tuple(Cell(text=text) for text in (texts if explain else texts[:3])))
     columns = ("metric", "nats" if on == "loss" else "%", "better", *(("definition", "source") if explain else ()))
     if on == "loss":

@@ -86,7 +86,8 @@ def _units(board: Board) -> str:
 
 def _unit_note(board: Board) -> str:
     """Return what a number of the leaderboard is."""
-    of = "LM loss on held-out text in nats per predicted token, " if board.question.is_loss else ""
+    is_in_nats = any(board.question.metric(name).is_loss for name in board.question.metrics)
+    of = "LM loss on held-out text in nats per predicted token, " if is_in_nats else ""
     after = (
         "; differences are positive where the loss fell"
         if board.question.is_loss
@@ -142,8 +143,10 @@ def _contrast_notes(board: Board) -> Iterator[str]:
     if not board.contrasts:
         return
     corrected = [contrast for contrast in board.contrasts if not contrast.is_planned]
-    unit = "nats (of a level, negative is better)" if board.question.is_loss else "points"
-    units = _units(board)
+    shares = dict.fromkeys(each.metric.name for each in board.contrasts if not each.metric.is_loss)
+    unit, units = "points", _units(board)
+    if any(contrast.metric.is_loss for contrast in board.contrasts):
+        unit = "nats (of a level, negative is better)" + (f", of {', '.join(shares)} in points" if shares else "")
     whole = f"differences in {unit}, first minus second; won/tied/lost counts {units}"
     yield f"{whole}; p: sign flips of whole {units}, two-sided"
     if corrected:

@@ -14,6 +14,7 @@ from ctbench.errors import BadConfig, MissingResult, UnknownName
 from ctbench.reporting.compare import Comparison
 from ctbench.reporting.leaderboard import Row
 from ctbench.reporting.numbers import percent
+from ctbench.reporting.summary import metric_table
 from ctbench.reporting.tables import Table
 from ctbench.results.format import result_from
 from ctbench.results.metrics import METRICS, compute
@@ -414,6 +415,25 @@ def test_lm_losses_are_ranked_with_the_lowest_first_and_paired_like_scores() -> 
     assert second.difference[0] == pytest.approx(0.0)
     assert found.tables()[0].rows[0][4].text == "-0.500"
     assert compare(results, metric="F_Acc").tables()[0].columns[3] == "F_Acc % ↑", "scores are another matrix"
+
+
+def test_a_share_of_lm_losses_is_in_points_and_not_in_nats() -> None:
+    results = [losses(name, seed, level) for name, level in {"low": 0.0, "high": 2.0}.items() for seed in range(3)]
+
+    def told(metric: str) -> list[str]:
+        (board,) = compare(results, on="loss", metric=metric).tables()
+        (contrasts,) = compare(results, on="loss", metric=metric, against="low").tables()
+        assert contrasts.rows[-1][4].text == "+25.0", "two of four cells, and not one, are above row 0"
+        return [board.notes[0].partition("mean")[0], contrasts.notes[0].partition(", first")[0]]
+
+    assert told("negative_transfer") == ["", "differences in points"]
+    assert told("final,negative_transfer") == [
+        "LM loss on held-out text in nats per predicted token, ",
+        "differences in nats (of a level, negative is better), of negative_transfer in points",
+    ]
+    table = metric_table(results[0], on="loss")
+    shown = {row[0].text: row[1].text for row in table.rows}
+    assert (table.columns[1], shown["final"], shown["negative_transfer"]) == ("nats", "2.250", "25.0 %")
 
 
 def test_lm_losses_are_shown_in_nats_with_loss_names() -> None:
