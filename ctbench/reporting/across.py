@@ -12,12 +12,12 @@ from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
 from ctbench.data.knobs import Language
-from ctbench.data.settings import OFF_PROTOCOL, FinetuneRecipe, PretrainRecipe
+from ctbench.data.settings import OFF_PROTOCOL, BaseRecipe, FinetuneRecipe, PretrainRecipe
 from ctbench.errors import BadConfig, MissingResult, UnknownName
 from ctbench.reporting.apart import protocol_reasons
 from ctbench.results.schema import Result
 
-TABLES: Final = {"pretrain": PretrainRecipe, "finetune": FinetuneRecipe, "base": PretrainRecipe, "language": Language}
+TABLES: Final = {"pretrain": PretrainRecipe, "finetune": FinetuneRecipe, "base": BaseRecipe, "language": Language}
 ORDER: Final = "order"
 """The order of the domains, a key like those of the tables."""
 OWN: Final = "the stream's own"

@@ -117,6 +117,19 @@ def test_a_key_that_came_later_has_its_default_in_older_files():
     assert sorted(values) == ["0.0", "1e-05"]
 
 
+@pytest.mark.parametrize(
+    ("key", "values"), [("base.warmup", ["all", "head"]), ("base.head_lr", [1e-3, 5e-4]), ("base.lr", [1e-3, 5e-4])]
+)
+def test_every_key_of_a_base_will_do(key, values):
+    found = []
+    for value in values:
+        record = fake_record("naive", changed={key: str(value)}, protocol=digest(value)[:16])
+        record["backbone"]["digest"] = digest(key, value)
+        record["recipe"]["base"] |= {key.removeprefix("base."): value}
+        found.append(result_from(record))
+    assert {row["value"] for row in rows(found, key)["rows"]} == {str(value) for value in values}
+
+
 def test_another_language_has_other_data_and_another_base():
     record = copy.deepcopy(fake_record("naive", changed={"language.seed": "7"}, protocol="f" * 16))
     record["stream"]["digest"] = record["backbone"]["digest"] = record["backbone"]["weights_digest"] = digest("seven")
