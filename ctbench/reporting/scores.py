@@ -66,9 +66,13 @@ class Question:
         """
         names = tuple(dict.fromkeys(find_metric(name, self.on).name for name in self.metrics or DEFAULT_METRICS))
         if self.sort and self.sort not in (*FIGURES, *COSTS):
-            if self.sort not in (known := (*metrics_on(self.on), *FIGURES, *COSTS)):
-                raise UnknownName("column to sort by", self.sort, known)
-            names = tuple(dict.fromkeys([*names, self.sort]))
+            try:
+                sort = find_metric(self.sort, self.on).name
+            except UnknownName:
+                known = (*metrics_on(self.on), *FIGURES, *COSTS)
+                raise UnknownName("column to sort by", self.sort, known) from None
+            object.__setattr__(self, "sort", sort)
+            names = tuple(dict.fromkeys([*names, sort]))
         object.__setattr__(self, "metrics", names)
         for name in self.columns:
             if name not in (known := (*PARTS, *FIGURES, *COSTS, ALL_PARTS)):

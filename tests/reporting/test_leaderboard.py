@@ -417,6 +417,19 @@ def test_lm_losses_are_ranked_with_the_lowest_first_and_paired_like_scores() -> 
     assert compare(results, metric="F_Acc").tables()[0].columns[3] == "F_Acc % ↑", "scores are another matrix"
 
 
+def test_lm_losses_are_sorted_by_the_names_of_scores_too() -> None:
+    results = [losses(name, 0, level) for name, level in {"low": 0.0, "high": 0.5}.items()]
+    for given, name in (("A_Acc", "learned"), ("O_Acc", "unseen"), ("F_Acc", "final"), ("final", "final")):
+        found = compare(results, on="loss", metric="BWT", sort=given)
+        assert list(rows(found)) == ["low", "high"]
+        assert list(rows(found)["low"].scores) == ["BWT", name]
+        assert f"rows sorted by {name}; ranks are those of BWT" in found.tables()[0].notes
+    with pytest.raises(UnknownName, match="did you mean 'learned'"):
+        compare(results, on="loss", sort="learnt")
+    with pytest.raises(UnknownName, match="did you mean 'tokens'"):
+        compare(results, on="loss", sort="token")
+
+
 def test_a_share_of_lm_losses_is_in_points_and_not_in_nats() -> None:
     results = [losses(name, seed, level) for name, level in {"low": 0.0, "high": 2.0}.items() for seed in range(3)]
 
