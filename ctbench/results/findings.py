@@ -71,7 +71,7 @@ def _row_signatures(result: Result) -> dict[int, bytes]:
     num_cells = sum(1 if domain in alone else len(numbers) for domain in result.stream.domains)
     if num_cells < 3:
         return {}
-    is_full = ~np.isnan(numbers).any(axis=(0, 2))
+    is_full = np.asarray(~np.isnan(numbers).any(axis=(0, 2)))
     return {row: numbers[:, row].tobytes() for row in range(2, len(is_own)) if is_own[row] and is_full[row]}
 
 
