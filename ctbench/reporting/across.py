@@ -20,6 +20,8 @@ from ctbench.results.schema import Result
 TABLES: Final = {"pretrain": PretrainRecipe, "finetune": FinetuneRecipe, "base": BaseRecipe, "language": Language}
 ORDER: Final = "order"
 """The order of the domains, a key like those of the tables."""
+LENGTH: Final = "language.num_domains"
+"""The number of domains, a key under whose values runs have other domains."""
 OWN: Final = "the stream's own"
 """Shown for a key of the language that a run did not set: results hold only those that were set."""
 
@@ -78,7 +80,8 @@ def without_key(result: Result, key: str) -> str:
         for each in ("base", "pretrain", "finetune")
     }
     stream, makes_base = result.stream, table in ("language", "base")
-    shared: list[Any] = [stream.name, stream.version, stream.registered, sorted(stream.metric.items())]
+    metrics = stream.metric.items() if key != LENGTH else {(metric,) for metric in stream.metric.values()}
+    shared: list[Any] = [stream.name, stream.version, stream.registered, sorted(metrics)]
     shared += [recipe, result.precision, result.backbone.name]
     shared += ["" if table == "language" else stream.digest]
     shared += ["" if makes_base else [result.backbone.digest, result.backbone.weights_digest]]

@@ -139,6 +139,26 @@ def test_another_language_has_other_data_and_another_base():
     assert any(note.startswith("row 0 ") and note.endswith("the runs have different bases") for note in table["notes"])
 
 
+def test_streams_of_several_lengths_stand_side_by_side_and_methods_are_compared_over_them():
+    found = []
+    for method, num_tasks in ((method, number) for method in ("naive", "replay") for number in (3, 5, 7)):
+        changed = {} if num_tasks == 5 else {"language.num_domains": str(num_tasks)}
+        record = fake_record(method, num_tasks=num_tasks, changed=changed, protocol=digest(num_tasks)[:16])
+        record["backbone"]["digest"] = digest(num_tasks)
+        found.append(result_from(record))
+    table = rows(found, "language.num_domains")
+    assert [row["value"] for row in table["rows"]].count("7") == 2
+    assert {row["value"] for row in table["rows"]} == {"3", "the stream's own", "7"}
+    levels = compare(found, across="language.num_domains", levels=True, metric="F_Acc")
+    (board,) = levels.boards
+    means = {run.method.name: [] for run in found}
+    for run in found:
+        means[run.method.name].append(run.metrics["F_Acc"])
+    assert {row.entry.label: row.scores["F_Acc"].mean for row in board.rows} == {
+        name: pytest.approx(np.mean(values)) for name, values in means.items()
+    }
+
+
 @pytest.mark.parametrize(
     ("key", "error", "words"),
     [
