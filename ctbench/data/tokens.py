@@ -39,7 +39,7 @@ from ctbench.data.split import (
 )
 from ctbench.errors import BadData, Notice, RunFailed, unwritable
 from ctbench.machine.claims import SUFFIX, claimed
-from ctbench.machine.files import whole_folder
+from ctbench.machine.files import scratch_beside, whole_folder
 from ctbench.machine.manifest import Damaged, damage_of, read_manifest, set_aside, write_manifest
 
 __all__ = [
@@ -212,7 +212,7 @@ def _pack_corpus(texts: _Texts, tokenizer: Any, folder: Path) -> None:
             if texts.declared:
                 _pack_declared(texts, train, held_out)
             else:
-                _pack_chosen(texts, scratch / "all", tokenizer, train, held_out)
+                _pack_chosen(texts, scratch_beside(folder), tokenizer, train, held_out)
         require_both_parts(train.num_documents, held_out.num_documents, whose=texts.whose)
         sizes = {
             part: (each.num_documents, each.num_tokens) for part, each in zip(PARTS, (train, held_out), strict=True)
@@ -232,7 +232,15 @@ def _pack_declared(texts: _Texts, train: TokenWriter, held_out: TokenWriter) -> 
 
 
 def _pack_chosen(texts: _Texts, folder: Path, tokenizer: Any, train: TokenWriter, held_out: TokenWriter) -> None:
-    """Pack a text by way of a file of all of it: which documents are held out is known when all are counted."""
+    """Pack a text by way of a scratch folder with all of it: which documents are held out is known when all are counted."""
+    try:
+        _split(folder, *_pack_all(texts, folder, tokenizer), train, held_out)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)  # what stays is swept: it lies beside the corpus
+
+
+def _pack_all(texts: _Texts, folder: Path, tokenizer: Any) -> tuple[Rows, Flags]:
+    """Pack a text without splitting it; return the length of each document, and which ones to hold out."""
     hashes, lengths = [], []
     with TokenWriter(folder, tokenizer) as everything:
         for batch in texts.encode():
@@ -242,14 +250,17 @@ def _pack_chosen(texts: _Texts, folder: Path, tokenizer: Any, train: TokenWriter
     if everything.num_documents == 0:
         require_both_parts(0, 0, whose=texts.whose)
     sizes = _joined(lengths, np.int64)
-    is_held_out = choose_held_out(_joined(hashes, np.uint64), sizes, in_tokens=texts.in_tokens, whose=texts.whose)
+    return sizes, choose_held_out(_joined(hashes, np.uint64), sizes, in_tokens=texts.in_tokens, whose=texts.whose)
+
+
+def _split(folder: Path, sizes: Rows, is_held_out: Flags, train: TokenWriter, held_out: TokenWriter) -> None:
+    """Copy packed documents into the two parts; when it returns, no file is mapped, so NFS can remove the folder."""
     tokens, ends = TokenFile(folder).tokens, np.cumsum(sizes)
     for first in range(0, len(sizes), _CHUNK):
         here = slice(first, first + _CHUNK)
         row = tokens[ends[first] - sizes[first] : ends[here][-1]]
         _add(row, sizes[here], is_held_out[here], held_out)
         _add(row, sizes[here], ~is_held_out[here], train)
-    shutil.rmtree(folder)
 
 
 def _add(tokens: npt.NDArray[Any], lengths: Rows, is_wanted: Flags, writer: TokenWriter) -> None:

@@ -2,7 +2,11 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import errno
 import json
+import os
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +16,7 @@ from ctbench.data.stream import FilesText
 from ctbench.data.tokens import PACKING_VERSION, Blocks, corpus, corpus_size, pack, tokenizer_digest
 from ctbench.engine.node import NODE_SCHEMA
 from ctbench.errors import BadData, Notice, RunFailed
+from ctbench.machine.files import is_scratch
 from ctbench.machine.manifest import ASIDE
 from ctbench.randomness import make_generator
 
@@ -173,6 +178,37 @@ def test_corpus_is_made_once_and_again_when_the_text_changes(stream, folder, tok
     (folder / "general.txt").write_text("the sea\nthe sky\na phone\na phone rings\nbad rings\n")
     assert get() != first
     assert not [path for path in (folder / "cache").iterdir() if path.name.startswith(".")]
+
+
+@pytest.mark.skipif(not Path("/proc/self/maps").exists(), reason="wants /proc")
+def test_no_file_is_mapped_when_the_folder_of_the_whole_text_is_removed(stream, folder, tokenizer, monkeypatch):
+    rmtree, mapped = shutil.rmtree, {}
+
+    def look(path, **options):
+        if (path / "tokens.bin").exists():
+            mapped[path] = [line for line in Path("/proc/self/maps").read_text().splitlines() if str(path) in line]
+        rmtree(path, **options)
+
+    monkeypatch.setattr("ctbench.data.tokens.shutil.rmtree", look)
+    corpus(stream, stream.domains[0], tokenizer=tokenizer, cache=folder / "cache")
+    assert [*mapped.values()] == [[]]
+
+
+def test_a_folder_of_the_whole_text_that_cannot_be_removed_is_no_part_of_the_corpus(
+    stream, folder, tokenizer, monkeypatch
+):
+    def get(cache):
+        return corpus(stream, stream.domains[0], tokenizer=tokenizer, cache=cache).train.folder.parent
+
+    def refuse(*_, **__):
+        raise OSError(errno.ENOTEMPTY, "Directory not empty")  # as on NFS, while a file of it is open
+
+    whole = get(folder / "whole")
+    monkeypatch.setattr(os, "rmdir", refuse)
+    place = get(folder / "cache")
+    assert contents(place).keys() == contents(whole).keys()
+    assert {path.name for path in place.iterdir()} == {path.name for path in whole.iterdir()}
+    assert [path for path in place.parent.iterdir() if is_scratch(path)]  # which the next run sweeps
 
 
 def test_tokenizers_with_another_end_of_document_share_no_corpus(stream, folder, tokenizer):
