@@ -10,7 +10,7 @@ from ctbench.backbone.checkpoint import backbone_digest, find_checkpoint
 from ctbench.backbone.objective import Objective, choose_objective
 from ctbench.backbone.tokenizer import load_saved_tokenizer, num_rows, quiet, read_config, read_tokenizer, require_fit
 from ctbench.errors import BadConfig, BadData, CTBenchError, first_line
-from ctbench.machine.files import read_path
+from ctbench.machine.files import os_errors, read_path
 
 if TYPE_CHECKING:
     from ctbench.backbone.wrapper import Backbone
@@ -116,14 +116,16 @@ def save_backbone(backbone: Backbone, folder: Path) -> None:
 
     Raises:
         ValueError: the backbone holds added modules.
+        OSError: the disk is full or cannot be written.
     """
     from safetensors.torch import save_file
 
     if len(backbone.added):
         raise ValueError(f"a backbone with added modules ({', '.join(backbone.added)}) is saved by its state")
     (folder / "config.json").write_text(backbone.model.config.to_json_string(use_diff=True), encoding="utf-8")
-    backbone.tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
-    save_file(backbone.state(), folder / "weights.safetensors")
+    with os_errors():
+        backbone.tokenizer.backend_tokenizer.save(str(folder / "tokenizer.json"))
+        save_file(backbone.state(), folder / "weights.safetensors")
     about = {
         "name": backbone.name,
         "objective": backbone.objective,

@@ -17,7 +17,7 @@ from ctbench.errors import BadConfig, CTBenchError, OutOfMemory, RunFailed, code
 
 MAX_REASON: Final = 500
 """Longest reason, in characters."""
-_DISK_ERRORS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+_DISK_ERRORS: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 _QUOTED_PATH: Final = re.compile(r"(['\"])/(?:[^/'\"]+/)*([^/'\"]*)\1")
 _PATH: Final = re.compile(r"(?<![\w.:/-])/(?:[^\s/'\":,;()]+/)+([^\s/'\":,;()]*)")
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ctbench.machine.files import os_errors
 from ctbench.machine.manifest import read_manifest, read_verified
 
 if TYPE_CHECKING:
@@ -17,10 +18,15 @@ _SUFFIX = ".safetensors"
 
 
 def save_tensors(folder: Path, name: str, tensors: dict[str, Tensor]) -> None:
-    """Write tensors into a folder as `name`.safetensors."""
+    """Write tensors into a folder as `name`.safetensors.
+
+    Raises:
+        OSError: the disk is full or cannot be written.
+    """
     from safetensors.torch import save_file
 
-    save_file(tensors, folder / f"{name}{_SUFFIX}")
+    with os_errors():
+        save_file(tensors, folder / f"{name}{_SUFFIX}")
 
 
 def load_tensors(folder: Path, name: str) -> dict[str, Tensor]:

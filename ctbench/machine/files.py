@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -19,6 +20,8 @@ from ctbench.errors import BadConfig
 
 SCRATCH: Final = ".partial"
 """Ending of everything that is not whole yet."""
+_OS_ERROR: Final = re.compile(r"\(os error (\d+)\)")
+"""How libraries written in Rust end the message of what the system refused."""
 
 
 def write_whole(path: Path, data: str | bytes, *, replace: bool = True) -> bool:
@@ -83,6 +86,22 @@ def whole_folder(path: Path) -> Iterator[Path]:
         shutil.rmtree(old, ignore_errors=True)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def os_errors() -> Iterator[None]:
+    """Turn what safetensors and tokenizers, written in Rust, raise about a file that cannot be written into an OSError.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    try:
+        yield
+    except Exception as error:  # a SafetensorError, or no more than an Exception
+        found = _OS_ERROR.search(str(error))
+        if found is None:
+            raise
+        raise OSError(int(found[1]), os.strerror(int(found[1]))) from error
 
 
 def read_path(given: str | Path) -> Path:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import mmap
 import subprocess
 import sys
 
 import pytest
 import torch
+from disks import fill
 
 from ctbench.backbone import Batch
 from ctbench.backbone.checkpoint import MADE, dimensions
@@ -138,6 +141,14 @@ def test_saved_twice_has_one_digest(tmp_path):
     (tmp_path / "c").mkdir()
     save_backbone(build_tiny(TEXTS, seed=4), tmp_path / "c")
     assert backbone_digest(str(tmp_path / "c")) != backbone_digest(str(tmp_path / "a"))
+
+
+@pytest.mark.parametrize("num_pages", [1, 2], ids=["tokenizer", "weights"])
+def test_a_backbone_for_which_the_disk_has_no_room_is_an_oserror(small_disk, num_pages):
+    fill(small_disk, but=num_pages * mmap.PAGESIZE)
+    with pytest.raises(OSError, match="No space left on device") as error:
+        save_backbone(build_tiny(TEXTS, seed=3), small_disk)
+    assert error.value.errno == errno.ENOSPC
 
 
 def test_added_modules_are_not_saved_silently(tmp_path):

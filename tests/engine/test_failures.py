@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from method_helpers import slow
+from safetensors import SafetensorError
 from small_streams import write_method, write_stream
 
 import ctbench
@@ -180,6 +181,20 @@ def test_a_wrong_call_that_a_node_finds_ends_everything(place, tmp_path, monkeyp
     monkeypatch.setitem(compute._COMPUTE, "stage", refuse)
     with pytest.raises(BadConfig, match="no such device"):
         run(job(place, "naive", tmp_path, seed=5))
+
+
+def test_a_disk_that_fills_up_ends_the_launch_at_the_first_stage(place, tmp_path, monkeypatch):
+    calls = []
+
+    def refuse(_tensors, path):
+        calls.append(path.name)
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr("safetensors.torch.save_file", refuse)
+    with pytest.raises(RunFailed, match=r"stage 1 .* failed: the store .* \(No space left on device\); free") as error:
+        run(job(place, "naive", tmp_path, seed="7,8"))
+    assert not isinstance(error.value, NodesFailed)
+    assert calls == ["weights.safetensors"]
 
 
 def test_out_of_memory_is_tried_again_when_the_others_are_done(place, tmp_path, monkeypatch):

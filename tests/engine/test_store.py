@@ -8,12 +8,15 @@ from pathlib import Path
 
 import pytest
 import torch
+from disks import fill
 from fake_records import stage_record
+from safetensors import SafetensorError
 
 from ctbench.engine import store as stores
+from ctbench.engine.failures import problem_of
 from ctbench.engine.materials import Materials
 from ctbench.engine.store import Store
-from ctbench.engine.tensors import load_changed, load_tree, save_changed, save_tree
+from ctbench.engine.tensors import load_changed, load_tree, save_changed, save_tensors, save_tree
 from ctbench.errors import BadConfig, RunFailed
 from ctbench.machine.manifest import Damaged, verify_files, write_manifest
 
@@ -149,6 +152,31 @@ def test_weights_equal_to_the_base_cost_no_space(tmp_path):
     assert torch.equal(back["a"], base["a"])
     assert torch.equal(back["b"], torch.zeros(3))
     assert torch.equal(back["c"], torch.ones(2))
+
+
+def write_weights(store):
+    """Write a node with a mebibyte of weights."""
+    with store.writing(KEY, stage_record()) as folder:
+        save_tensors(folder, "weights", {"a": torch.zeros(1 << 18)})
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_weights_that_the_disk_refuses_are_a_problem_of_the_disk(tmp_path, monkeypatch, number):
+    def refuse(*_):
+        raise SafetensorError(f"Error while serializing: I/O error: {os.strerror(number)} (os error {number})")
+
+    monkeypatch.setattr("safetensors.torch.save_file", refuse)
+    with pytest.raises(RunFailed, match="cannot be written") as error:
+        write_weights(Store(tmp_path))
+    assert problem_of(error.value).kind == "disk"
+
+
+def test_weights_on_a_full_disk_are_a_problem_of_the_disk(small_disk):
+    store = Store(small_disk)
+    fill(small_disk, but=1 << 16)
+    with pytest.raises(RunFailed, match="No space left on device") as error:
+        write_weights(store)
+    assert problem_of(error.value).kind == "disk"
 
 
 def test_deleted_weights_are_not_taken_for_those_of_the_base(tmp_path):

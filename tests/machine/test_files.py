@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import os
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import pytest
 
 from ctbench.errors import BadConfig
 from ctbench.machine import files
-from ctbench.machine.files import is_scratch, read_path, whole_folder, write_whole
+from ctbench.machine.files import is_scratch, os_errors, read_path, whole_folder, write_whole
 
 KILLED = """
 import os, sys
@@ -119,6 +120,16 @@ def test_a_folder_appears_whole_or_not_at_all(tmp_path):
             (folder / "file").write_text(text)
     assert [each.name for each in tmp_path.iterdir()] == ["folder"]
     assert (target / "file").read_text() == "two"
+
+
+def test_an_error_of_the_system_that_is_told_in_words_alone_is_an_oserror():
+    with pytest.raises(PermissionError, match="Permission denied"), os_errors():
+        raise Exception("I/O error: Permission denied (os error 13) at path 'x'")
+    with pytest.raises(OSError, match="No space left") as error, os_errors():
+        raise Exception("No space left on device (os error 28)")
+    assert error.value.errno == errno.ENOSPC
+    with pytest.raises(KeyError, match="28"), os_errors():
+        raise KeyError("error 28")
 
 
 @pytest.mark.parametrize(("mask", "others"), [(0o022, 0o444), (0o077, 0o400)])
