@@ -19,7 +19,7 @@ from ctbench.exporting.bake import bake, condition_of, plain_model
 from ctbench.exporting.card import model_card
 from ctbench.exporting.source import Request, RowLM, cannot_be_exported, probe_of, read_row
 from ctbench.machine.device import isolated
-from ctbench.machine.files import read_path, whole_folder
+from ctbench.machine.files import os_errors, read_path, whole_folder
 from ctbench.results.files import OTHER_FOLDER, check_place
 
 LOADERS: Final = {"mlm": "AutoModelForMaskedLM", "clm": "AutoModelForCausalLM"}
@@ -72,8 +72,9 @@ def export(request: Request, output: str | Path) -> Exported:
     )
     try:
         with whole_folder(folder) as scratch, quiet():
-            model.save_pretrained(scratch)
-            tokenizer.save_pretrained(scratch)
+            with os_errors():
+                model.save_pretrained(scratch)
+                tokenizer.save_pretrained(scratch)
             card = model_card(request.result, row, architecture=found.architecture, loader=found.loader)
             (scratch / "README.md").write_text(card, encoding="utf-8")
             about = {"result": request.result.key, "row": row.row, "stage": row.stage, "baked": row.text is not None}

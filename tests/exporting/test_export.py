@@ -60,6 +60,13 @@ def test_the_shipped_base_is_no_node_of_the_store_and_any_other_base_is_one():
     assert base_node(lookup, "ab" * 32) == "ab" * 32
 
 
+def test_an_export_for_which_the_disk_has_no_room_is_one_line(made, small_disk):
+    stream, results, found = made
+    with pytest.raises(BadConfig, match=r"lm' cannot be written \(No space left on device\); free some space there"):
+        ctbench.export(found["naive"].key[:12], row=0, output=small_disk / "lm", results=results, stream=stream)
+    assert [*small_disk.iterdir()] == []
+
+
 @pytest.mark.parametrize("row", [0, 1, 2])
 def test_an_exported_row_has_the_lm_loss_of_the_result(row, made, tmp_path):
     stream, results, found = made
