@@ -11,6 +11,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
+from ctbench.engine.slurm.folder import LAUNCHES
 from ctbench.engine.store import CHECKPOINTS, Store
 from ctbench.machine.claims import SUFFIX, Owner, is_stale, read_owner
 from ctbench.machine.files import is_scratch
@@ -69,10 +70,10 @@ def take_inventory(home: Path, results: Iterable[Result] = (), *, also: Sequence
     made = _made_by(results)
     found = [entry for shard in _shards(home / "store") for entry in _entries(shard, made)]
     found += _entries(home / "corpora", made)
-    # What has a key is an entry of its own; beside such entries, and in all other folders, scratch files have none.
+    # What has a key is an entry of its own; beside such entries, and in the other folders, scratch files have none.
     for folder in (home, home / "store", home / "corpora"):
         found += _idle_scratch(path for path in _children(folder) if not _is_key(_key_of(path)))
-    for folder in (*(path for path in _children(home) if path.name not in ("store", "corpora")), *also):
+    for folder in (home / LAUNCHES, *also):
         found += _idle_scratch(Path(place) / name for place, *names in os.walk(folder) for name in chain(*names))
     return sorted(
         found, key=lambda entry: (entry.stream, entry.method, KINDS.index(entry.kind), entry.title, entry.key)

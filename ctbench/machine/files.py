@@ -140,9 +140,12 @@ def scratch_beside(path: Path) -> Path:
     return path.with_name(f".{path.name[:100]}.{os.getpid()}-{uuid.uuid4().hex[:12]}{SCRATCH}")
 
 
+_SCRATCH_NAME: Final = re.compile(rf"\..+\.[0-9]+-[0-9a-f]{{12}}{re.escape(SCRATCH)}", re.DOTALL)
+
+
 def is_scratch(path: Path) -> bool:
-    """Return whether a file or folder is what a write leaves if it is interrupted."""
-    return path.name.startswith(".") and path.name.endswith(SCRATCH)
+    """Return whether a file or folder is what a write leaves if it is interrupted: it has a name of `scratch_beside`."""
+    return _SCRATCH_NAME.fullmatch(path.name) is not None
 
 
 def flush_tree(folder: Path) -> None:

@@ -228,9 +228,15 @@ def test_a_sweep_keeps_damaged_copies_and_everything_that_is_whole_or_in_use():
     assert sweep(home() / "missing") == 0
 
 
-def test_foreign_files_are_neither_listed_nor_removed():
+def test_foreign_files_are_neither_listed_nor_removed(place):
     store = fill()
+    for folder in (home() / "mine", place / "results"):
+        folder.mkdir()
     strangers = [
+        scratch_beside(home() / "mine" / "copy"),
+        home() / "mine" / ".copy.partial",
+        home() / ".thesis.partial",
+        place / "results" / ".movie.mkv.partial",
         home() / "notes.txt",
         home() / "store" / ".DS_Store",
         store.folder(STAGE).parent / "readme",
@@ -238,6 +244,7 @@ def test_foreign_files_are_neither_listed_nor_removed():
     ]
     for path in strangers:
         path.write_text("mine")
+        os.utime(path, (time.time() - DAY, time.time() - DAY))
     ctbench.store("prune", all=True, yes=True)
     assert all(path.read_text() == "mine" for path in strangers)
 

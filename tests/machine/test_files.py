@@ -9,7 +9,7 @@ import pytest
 
 from ctbench.errors import BadConfig
 from ctbench.machine import files
-from ctbench.machine.files import is_scratch, os_errors, read_path, whole_folder, write_whole
+from ctbench.machine.files import is_scratch, os_errors, read_path, scratch_beside, whole_folder, write_whole
 
 KILLED = """
 import os, sys
@@ -82,6 +82,29 @@ def test_a_killed_write_leaves_the_old_file_and_a_known_scratch_file(tmp_path):
     assert len(left) == 1
     assert is_scratch(left[0])
     assert not is_scratch(path)
+
+
+@pytest.mark.parametrize("name", ["state.json", "a", ".hidden", "line\nbreak", "x" * 200])
+def test_every_scratch_name_is_known_as_one(name, tmp_path):
+    scratch = scratch_beside(tmp_path / name)
+    assert is_scratch(scratch)
+    assert is_scratch(scratch_beside(scratch))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        ".thesis.partial",
+        ".movie.mkv.partial",
+        ".partial",
+        ".a.12-34.partial",
+        ".a.b-0123456789ab.partial",
+        "a.12-0123456789ab.partial",
+        ".a.12-0123456789ab.partial.txt",
+    ],
+)
+def test_a_hidden_file_of_somebody_else_is_no_scratch_file(name, tmp_path):
+    assert not is_scratch(tmp_path / name)
 
 
 def test_data_is_flushed_before_the_rename(tmp_path, monkeypatch):
