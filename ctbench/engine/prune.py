@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 from collections.abc import Iterable, Sequence
@@ -97,20 +98,26 @@ def remove(entries: Sequence[Entry]) -> int:
     freed = 0
     for entry in entries:
         try:
-            remove_stale(entry.path) if entry.path.name.endswith(SUFFIX) else _remove(entry.path)
-        except FileNotFoundError:
-            continue  # another process was faster
+            freed += _remove(entry)
         except OSError as error:
             advice = advice_on(error)
             raise BadConfig(
                 f"'{entry.path}' cannot be removed ({error.strerror}); {f'{advice}; ' if advice else ''}"
                 f"{freed:,} bytes were freed before"
             ) from error
-        freed += entry.num_bytes
     return freed
 
 
-def _remove(path: Path) -> None:
+def _remove(entry: Entry) -> int:
+    """Remove an entry and return the bytes that this freed: 0 if another process was faster."""
+    try:
+        remove_stale(entry.path) if entry.path.name.endswith(SUFFIX) else _delete(entry.path)
+    except FileNotFoundError:
+        return 0
+    return entry.num_bytes
+
+
+def _delete(path: Path) -> None:
     scratch = scratch_beside(path)
     path.rename(scratch)
     shutil.rmtree(scratch) if scratch.is_dir() and not scratch.is_symlink() else scratch.unlink()
@@ -119,10 +126,13 @@ def _remove(path: Path) -> None:
 def sweep(home: Path) -> int:
     """Remove what crashes left behind, but for damaged copies, which are kept for a look; return the bytes freed.
 
-    It is safe beside running processes, and does nothing in a home that cannot be written.
+    It is safe beside running processes, leaves what it cannot remove, and does nothing in a home that cannot be written.
     """
     if not os.access(home, os.W_OK):
         return 0
-    left = [entry for entry in take_inventory(home) if entry.kind == LEFTOVER]
-    is_busy = bool(running(home))
-    return remove([entry for entry in removable(left, None, is_running=is_busy) if "damaged" not in entry.title])
+    left = [entry for entry in take_inventory(home) if entry.kind == LEFTOVER and "damaged" not in entry.title]
+    freed = 0
+    for entry in removable(left, None, is_running=bool(running(home))):
+        with contextlib.suppress(OSError):  # another user's, or open somewhere on NFS
+            freed += _remove(entry)
+    return freed

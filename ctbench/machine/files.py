@@ -135,12 +135,14 @@ def _share(folder: Path) -> None:
                 path.chmod(path.stat().st_mode | readers)
 
 
+_SCRATCH_NAME: Final = re.compile(rf"\.(.+)\.[0-9]+-[0-9a-f]{{12}}{re.escape(SCRATCH)}", re.DOTALL)
+
+
 def scratch_beside(path: Path) -> Path:
-    """Return a hidden, unused name in the folder of `path`, of bounded length."""
-    return path.with_name(f".{path.name[:100]}.{os.getpid()}-{uuid.uuid4().hex[:12]}{SCRATCH}")
-
-
-_SCRATCH_NAME: Final = re.compile(rf"\..+\.[0-9]+-[0-9a-f]{{12}}{re.escape(SCRATCH)}", re.DOTALL)
+    """Return a hidden, unused name in the folder of `path`, of bounded length; a scratch file gets one like its own."""
+    found = _SCRATCH_NAME.fullmatch(path.name)
+    name = found[1] if found else path.name
+    return path.with_name(f".{name[:100]}.{os.getpid()}-{uuid.uuid4().hex[:12]}{SCRATCH}")
 
 
 def is_scratch(path: Path) -> bool:

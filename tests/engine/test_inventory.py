@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -226,6 +228,28 @@ def test_a_sweep_keeps_damaged_copies_and_everything_that_is_whole_or_in_use():
     assert [path for path in left if path.exists()] == [store.folder(STAGE).with_suffix(".damaged")]
     assert kinds(ctbench.store()) == sorted([*ALL, ("leftover", "")])
     assert sweep(home() / "missing") == 0
+
+
+@pytest.mark.parametrize("number", [0, 2], ids=["scratch folder", "checkpoints"])
+def test_a_sweep_leaves_what_it_cannot_remove_and_goes_on_while_prune_says_so(number, monkeypatch):
+    def refuse(path, **options):
+        if (path / "kept").exists():
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        rmtree(path, **options)
+
+    rmtree, store = shutil.rmtree, fill()
+    left = litter(store)
+    (left[number] / "kept").touch()
+    monkeypatch.setattr("ctbench.engine.prune.shutil.rmtree", refuse)
+    assert sweep(home()) > 0
+    damaged, kept = store.folder(STAGE).with_suffix(".damaged"), [path.parent for path in home().rglob("kept")]
+    assert {entry.path for entry in ctbench.store("prune").entries} == {damaged, *kept}
+    for _ in range(3):
+        assert sweep(home()) == 0
+    (still,) = (path.parent for path in home().rglob("kept"))
+    assert [len(still.name)] == [len(path.name) for path in kept]
+    with pytest.raises(BadConfig, match=r"cannot be removed \(Permission denied\)"):
+        ctbench.store("prune", yes=True)
 
 
 def test_foreign_files_are_neither_listed_nor_removed(place):

@@ -88,7 +88,10 @@ def test_a_killed_write_leaves_the_old_file_and_a_known_scratch_file(tmp_path):
 def test_every_scratch_name_is_known_as_one(name, tmp_path):
     scratch = scratch_beside(tmp_path / name)
     assert is_scratch(scratch)
-    assert is_scratch(scratch_beside(scratch))
+    again = scratch_beside(scratch)
+    assert is_scratch(again)
+    assert again != scratch
+    assert len(again.name) == len(scratch.name)
 
 
 @pytest.mark.parametrize(
