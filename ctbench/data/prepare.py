@@ -143,7 +143,7 @@ def place(original: Path, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = scratch_beside(path)
     try:
-        os.link(original, temporary)
+        os.link(original.resolve(), temporary)  # a symbolic link would be linked itself, and lead nowhere from here
     except OSError:
         try:
             shutil.copyfile(original, temporary)

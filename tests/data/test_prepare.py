@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
 from collections import Counter
 
 import pytest
@@ -58,6 +59,20 @@ def test_files_with_the_labels_of_plain_text_are_put_there_too(here, folder):
     (folder / "b.names").unlink()
     with pytest.raises(BadData, match=r"b\.names: no such file"):
         prepare_stream(get(here), folder)
+
+
+def test_an_original_that_is_a_symbolic_link_is_put_there_as_the_file_that_it_leads_to(here, folder):
+    (folder / "blobs").mkdir()  # as caches of Hugging Face, DVC and git-annex have them
+    for name in ("general.txt", "camera/a.txt"):
+        blob = folder / "blobs" / name.replace("/", "-")
+        (folder / name).rename(blob)
+        (folder / name).symlink_to(os.path.relpath(blob, (folder / name).parent))
+    prepare_stream(get(here), folder)
+    for name in ("general.txt", "camera/a.txt"):
+        path = here / "data" / name
+        assert not path.is_symlink()
+        assert path.samefile(folder / name)
+        assert path.read_bytes() == (folder / name).read_bytes()
 
 
 def test_files_outside_the_folder_of_the_stream_are_left_there_or_refused(here, folder):
