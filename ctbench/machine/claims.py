@@ -43,7 +43,8 @@ class Owner:
         host: its host.
         process: the process id; `started`: the start time of that process, "" where it cannot be known.
         token: of this claim alone.
-        space: in which the process id holds: containers of one host count apart.
+        space: in which the process id holds: containers of one host count apart. Empty where there are none, and in claims
+            of an older version.
     """
 
     host: str
@@ -199,7 +200,7 @@ def _delete(path: Path) -> None:
 
 def _is_dead(file: Path, owner: Owner) -> bool:
     me = _myself()
-    if (owner.host, owner.space) == (me.host, me.space):
+    if owner.host == me.host and owner.space in ("", me.space):
         if (owner.process, owner.started) == (me.process, me.started):
             return owner.token not in _HELD
         started = _start_time(owner.process)
