@@ -9,7 +9,7 @@ import pytest
 from fake_records import fake_node, stage_record
 
 from ctbench.engine.launchers.agenda import Agenda
-from ctbench.engine.slurm import follow
+from ctbench.engine.slurm import follow, submit
 from ctbench.engine.slurm.folder import new_launch
 from ctbench.engine.slurm.options import read_slurm
 from ctbench.engine.store import Store
@@ -41,6 +41,28 @@ echo "Submitted batch job $n"
 """
 
 
+LIMITED_SBATCH = """
+n=$(( $(cat {folder}/submitted 2>/dev/null || echo 0) + 1 ))
+echo $n > {folder}/submitted
+[ $n = 1 ] || {{ echo "sbatch: error: QOSMaxSubmitJobPerUserLimit" >&2; exit 1; }}
+echo "Submitted batch job $n"
+"""
+FULL_QUEUE = """
+[ ! -e {folder}/submitted ] || printf '1_0|PENDING|Resources|\\n1_1|PENDING|Resources|\\n'
+"""
+
+
+def write_programs(folder, texts):
+    """Write programs of SLURM, and return their folder."""
+    programs = folder / "programs"
+    programs.mkdir()
+    for name, text in texts.items():
+        path = programs / name
+        path.write_text(f"#!/bin/sh\n{text}")
+        path.chmod(0o755)
+    return programs
+
+
 def looks(folder):
     """Number of looks at the queue until now."""
     path = folder / "looks"
@@ -54,18 +76,8 @@ def cluster(tmp_path, monkeypatch):
     node = fake_node("stage", {"batch": 8, "length": 32})
     launch = new_launch(tmp_path, [node], {})
     names = {"folder": tmp_path, "launch": launch.path, "key": node.key}
-    programs = tmp_path / "programs"
-    programs.mkdir()
-    for name, text in {
-        "squeue": QUEUE,
-        "sbatch": SBATCH,
-        "srun": "exit 1",
-        "scontrol": "exit 1",
-        "scancel": "exit 0",
-    }.items():
-        path = programs / name
-        path.write_text("#!/bin/sh\n" + text.format(**names))
-        path.chmod(0o755)
+    texts = {"squeue": QUEUE, "sbatch": SBATCH, "srun": "exit 1", "scontrol": "exit 1", "scancel": "exit 0"}
+    programs = write_programs(tmp_path, {name: text.format(**names) for name, text in texts.items()})
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
     monkeypatch.setattr(follow, "MIN_POLL_SECONDS", 0.01)
     monkeypatch.setattr(follow, "MAX_POLL_SECONDS", 0.01)
@@ -133,3 +145,28 @@ def test_a_job_that_could_write_nothing_is_not_taken_for_one_that_does_not_see_t
         cluster("RUNNING|None|n7", GONE, GONE, patience=0.0, silent=True)
     with pytest.raises(BadConfig, match=r"the store '.*small disk.*' cannot be written \(No space left on device\)"):
         cluster("RUNNING|None|n7", GONE, GONE, patience=0.0, silent=True, store=Store(small_disk / "store"))
+
+
+def test_the_jobs_of_an_array_are_known_and_cancelled_when_slurm_refuses_the_next_one(tmp_path, monkeypatch):
+    pytest.importorskip("submitit")
+    nodes = [fake_node("stage", {"batch": batch, "length": 32}) for batch in (8, 16, 32)]
+    texts = {"squeue": FULL_QUEUE, "sbatch": LIMITED_SBATCH, "srun": "", "scancel": 'echo "$@" > {folder}/cancelled'}
+    programs = write_programs(tmp_path, {name: text.format(folder=tmp_path) for name, text in texts.items()})
+    monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
+    monkeypatch.setattr(submit, "MAX_ARRAY", 2)
+    launch, agenda = new_launch(tmp_path, nodes, {}), Agenda(nodes, listen=lambda event: None)
+    follower = follow.Follower(
+        agenda,
+        Store(tmp_path / "store"),
+        launch,
+        options=read_slurm(()),
+        seconds=dict.fromkeys((node.key for node in nodes), 1.0),
+        say=print,
+    )
+    with pytest.raises(BadConfig, match="SLURM refuses the jobs: QOSMaxSubmitJobPerUserLimit"):
+        follower.run()
+    assert [(record.job, record.keys) for record in launch.jobs()] == [
+        ("1_0", (nodes[0].key,)),
+        ("1_1", (nodes[1].key,)),
+    ]
+    assert (tmp_path / "cancelled").read_text() == "1_0 1_1\n"

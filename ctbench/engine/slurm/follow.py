@@ -141,7 +141,7 @@ class Follower:
             needs |= {job for number in numbers for job in self._elsewhere(shards[number].nodes) if job in live}
             places = [self._folder.add_shard([node.key for node in shards[number].nodes]) for number in numbers]
             found = submit_array(self._folder, places, needs=sorted(needs), options=self._options)
-            for number, place, job in zip(numbers, places, found, strict=True):
+            for number, place, job in zip(numbers, places, found, strict=True):  # recorded before the next is submitted
                 ids[number] = job
                 keys = tuple(node.key for node in shards[number].nodes)
                 self._own.add(job)

@@ -32,8 +32,8 @@ POLL_SECONDS: Final = 0.2
 
 def submit_array(
     folder: LaunchFolder, shards: Sequence[int], *, needs: Sequence[str], options: SlurmOptions
-) -> list[str]:
-    """Submit a job for each of several shards, and return their ids.
+) -> Iterator[str]:
+    """Submit a job for each of several shards, and yield their ids, those of one array before the next is submitted.
 
     Args:
         folder: of the launch.
@@ -51,7 +51,7 @@ def submit_array(
     executor = SlurmExecutor(folder=folder.logs, max_num_timeout=MAX_REQUEUED)
     more = {"dependency": f"afterany:{':'.join(needs)}"} if needs else {}
     executor.update_parameters(job_name=f"ctbench-{folder.name}", **options.parameters(), **more)
-    token, ids = folder.token(), []
+    token = folder.token()
     for start in range(0, len(shards), MAX_ARRAY):
         try:
             with folder.writing(), _outside_of_jobs(), executor.batch():
@@ -61,8 +61,7 @@ def submit_array(
                 ]
         except (FailedJobError, FailedSubmissionError) as error:
             raise BadConfig(f"SLURM refuses the jobs: {error_lines(str(error))}") from error
-        ids += [str(job.job_id) for job in jobs]
-    return ids
+        yield from (str(job.job_id) for job in jobs)
 
 
 class ShardJob:
