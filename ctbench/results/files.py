@@ -32,8 +32,8 @@ PROBE_BYTES = 4096
 TUNING = "tuning"
 """Sub-folder of the results with the trials of `ctbench tune`."""
 
-NO_RESULTS = (TUNING, "bench", "ablations", "precision", "studies", "tracking")
-"""Sub-folders of the results that readers skip unless a caller names them."""
+NO_RESULTS = (TUNING, "bench", "ablations", "orders", "precision", "studies", "tracking")
+"""Sub-folders of the results that readers skip unless a caller names them. Other orders would enter the usual one's tables."""
 
 
 def read_result(path: str | Path) -> Result:
