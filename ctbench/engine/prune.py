@@ -93,18 +93,21 @@ def remove(entries: Sequence[Entry]) -> int:
     """Remove entries and return the bytes that this freed; each is renamed first, so that none is ever there in part.
 
     Raises:
-        BadConfig: something cannot be removed.
+        BadConfig: something cannot be removed; everything else is.
     """
-    freed = 0
+    freed, refused = 0, list[tuple[Entry, OSError]]()
     for entry in entries:
         try:
             freed += _remove(entry)
         except OSError as error:
-            advice = advice_on(error)
-            raise BadConfig(
-                f"'{entry.path}' cannot be removed ({error.strerror}); {f'{advice}; ' if advice else ''}"
-                f"{freed:,} bytes were freed before"
-            ) from error
+            refused.append((entry, error))
+    if refused:
+        (first, reason), more = refused[0], len(refused) - 1
+        advice = advice_on(reason)
+        raise BadConfig(
+            f"'{first.path}' cannot be removed ({reason.strerror}){f', nor can {more:,} others' if more else ''}; "
+            f"{f'{advice}; ' if advice else ''}{freed:,} bytes were freed"
+        )
     return freed
 
 

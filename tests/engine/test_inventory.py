@@ -250,6 +250,8 @@ def test_a_sweep_leaves_what_it_cannot_remove_and_goes_on_while_prune_says_so(nu
     assert [len(still.name)] == [len(path.name) for path in kept]
     with pytest.raises(BadConfig, match=r"cannot be removed \(Permission denied\)"):
         ctbench.store("prune", yes=True)
+    assert not damaged.exists()
+    assert {path.parent.parent for path in home().rglob("kept")} == {still.parent}
 
 
 def test_foreign_files_are_neither_listed_nor_removed(place):
