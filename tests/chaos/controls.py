@@ -32,7 +32,7 @@ def break_folders() -> None:
 
 def break_files() -> None:
     """Write results where they belong, with no rename."""
-    from ctbench.results import files
+    from ctbench.results import writing
 
     def in_place(path: Path, data: str | bytes, *, replace: bool = True) -> bool:
         with path.open("wb") as file:
@@ -41,7 +41,7 @@ def break_files() -> None:
             os.fsync(file.fileno())
         return True
 
-    files.write_whole = in_place
+    writing.write_whole = in_place
 
 
 def break_generators() -> None:
