@@ -25,7 +25,7 @@ from ctbench.engine.identity import BaseIdentity, MethodIdentity
 from ctbench.engine.node import Lookup, digest
 from ctbench.engine.records import StoredStage
 from ctbench.engine.resume import load_branching
-from ctbench.engine.store import Store, unreadable
+from ctbench.engine.store import OTHER_BITS, Store, unreadable
 from ctbench.engine.tensors import load_changed, load_tensors, load_tree
 from ctbench.errors import BadPlugin, RunFailed
 from ctbench.machine.device import isolated
@@ -144,7 +144,7 @@ class Materials:
             assert isinstance(record, StoredStage)
             backbone.load_state(load_changed(folder, "weights", base_state))
             if state_digest(backbone.state()) != record.weights_digest:
-                raise Damaged("what it was made from was computed again, with other bits")
+                raise Damaged(OTHER_BITS)
             return backbone, load_tree(folder, "memory")
 
     def carried(self, lookup: Lookup, source: str | None) -> dict[str, Tensor]:

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Final
 
-from ctbench.engine.records import RECORD_SCHEMA, Stored, from_json, to_json
+from ctbench.engine.records import RECORD_SCHEMA, Stored, StoredBase, StoredStage, from_json, to_json
 from ctbench.errors import BadConfig, RunFailed, unwritable
 from ctbench.machine.claims import SUFFIX, Waiting, claimed
 from ctbench.machine.files import read_path, scratch_beside, whole_folder
@@ -34,6 +34,7 @@ from ctbench.results.files import check_place
 OTHER_HOME = "set CTBENCH_HOME to another folder"
 ROOM_BYTES: Final = 1 << 20
 """A store that has no room for so much is refused before anything is computed."""
+OTHER_BITS: Final = "what it was made from was computed again, with other bits"
 HIDDEN_SECONDS: Final = 5.0
 """How long a node that ought to be there is waited for."""
 LOOK_SECONDS: Final = 0.2
@@ -149,9 +150,11 @@ class Store:
     def lineage(self, parents: Iterable[str]) -> dict[str, str]:
         """Return the digests of the weights of some bases and stages, and of all that they come from, by key."""
         found: dict[str, str] = {}
-        for record in map(self.read, parents):
-            found |= record.lineage
-        return found | {key: self._weights(key) or "" for key in parents}
+        for key in parents:
+            record = self.read(key)
+            assert isinstance(record, StoredBase | StoredStage)
+            found |= {**record.lineage, key: record.weights_digest}
+        return found
 
     def _weights(self, key: str) -> str | None:
         """Return the digest of the weights of a base or a stage; None if there is none that can be read."""
@@ -170,7 +173,7 @@ class Store:
         plain.pop("about", None)
         record = from_json(plain)
         if any(self._weights(ancestor) not in (None, digest) for ancestor, digest in record.lineage.items()):
-            raise Damaged("what it was made from was computed again, with other bits")
+            raise Damaged(OTHER_BITS)
         return record
 
     def _reason(self, key: str) -> str | None:
