@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ctbench.errors import BadConfig, MissingResult, UnknownName, unwritable
 from ctbench.machine.files import write_whole
 from ctbench.reporting.groups import Choice, Group, group_results
+from ctbench.reporting.labels import without_mark
 from ctbench.reporting.latex import PREAMBLE, latex
 from ctbench.reporting.leaderboard import Board, find_entry, make_board
 from ctbench.reporting.records import board_record
@@ -230,7 +231,7 @@ def _check_names(groups: Sequence[Group], results: Sequence[Result], question: Q
 
 def _boards(groups: Iterable[Group], question: Question) -> Iterable[Board]:
     for group in groups:
-        names = {entry.name for entry in group.entries} | {entry.label for entry in group.entries}
+        names = {each for entry in group.entries for each in (entry.name, entry.label, without_mark(entry.label))}
         asked, notes = question, []
         if question.against is not None and question.against not in names:
             asked = replace(asked, against=None)

@@ -44,6 +44,16 @@ def in_brief(reasons: Sequence[str]) -> list[str]:
     return [f"{', '.join(keys[:-1])} and {keys[-1]} were set", *others]
 
 
+def without_mark(label: str) -> str:
+    """Return a label without the mark of methods that are not registered, which is hard to type.
+
+    Examples:
+        >>> without_mark("mine (x=1) † (schedule=wsd)")
+        'mine (x=1) (schedule=wsd)'
+    """
+    return label.replace(f" {UNREGISTERED_MARK}", "")
+
+
 def over_seeds(result: Result) -> str:
     """Return what a score of a result is a mean over: fine-tuning seeds, but for tasks on which nothing is fine-tuned."""
     num_seeds, num_of_base = len(result.seed_scores), len({cell.finetune_seed for cell in result.cells})

@@ -13,7 +13,7 @@ from ctbench.reporting.entries import Entry, order_notes
 from ctbench.reporting.figures import figures_of
 from ctbench.reporting.findings import Told, finding_lines, told_of
 from ctbench.reporting.groups import Group
-from ctbench.reporting.labels import UNREGISTERED
+from ctbench.reporting.labels import UNREGISTERED, without_mark
 from ctbench.reporting.numbers import amount
 from ctbench.reporting.scores import COSTS, Question, Score, differences, score_entries, score_entry, sign_of
 from ctbench.reporting.statistics.intervals import PairedTest, Spread, paired_tests, tell_apart
@@ -162,13 +162,13 @@ def shown_costs(rows: Sequence[Row]) -> tuple[str, ...]:
 
 
 def find_entry(group: Group, name: str) -> Entry:
-    """Return the entry with a label, or the only entry of a method.
+    """Return the entry with a label, whose mark may be left out, or the only entry of a method.
 
     Raises:
         UnknownName: there is no such entry.
         BadConfig: the method has several entries.
     """
-    exact = [entry for entry in group.entries if entry.label == name]
+    exact = [entry for entry in group.entries if name in (entry.label, without_mark(entry.label))]
     found = exact or [entry for entry in group.entries if entry.name == name]
     if len(found) > 1:
         labels = ", ".join(f"'{entry.label}'" for entry in found)

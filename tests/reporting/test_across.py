@@ -7,7 +7,7 @@ import json
 
 import numpy as np
 import pytest
-from fake_results import digest, fake_record, fake_result, with_matrix
+from fake_results import digest, fake_method, fake_record, fake_result, with_matrix
 
 from ctbench import compare
 from ctbench.errors import BadConfig, MissingResult, UnknownName
@@ -46,6 +46,16 @@ def test_runs_that_differ_in_one_key_stand_side_by_side_with_its_value():
     (test,) = table["comparisons"]
     assert (test["n"], test["difference"]) == (6, pytest.approx(0.02, abs=1e-9))  # paired: each seed differs by as much
     assert KEY in compare(RUNS, across=KEY).render("table")
+
+
+@pytest.mark.parametrize("asked", ["mine (schedule=linear)", "mine † (schedule=linear)"])
+def test_an_own_method_may_be_named_without_its_mark(asked):
+    mine = [result_from(to_record(each) | {"method": fake_method("mine", {}, registered=False)}) for each in RUNS]
+    table = rows(mine, against=asked, all=True)
+    assert [row["label"] for row in table["rows"]] == ["mine † (schedule=infinite)", "mine † (schedule=linear)"]
+    assert "mine † (schedule=linear)" in table["comparisons"][0].values()
+    with pytest.raises(UnknownName):
+        compare(mine, across=KEY, all=True, against="mine (schedule=wsd)")
 
 
 def test_without_across_they_stay_apart():
