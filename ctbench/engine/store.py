@@ -198,6 +198,10 @@ class Store:
         except OSError as error:
             raise RunFailed(f"node {key[:16]} is damaged and cannot be set aside: {error.strerror}") from error
 
+    def is_claimed(self, key: str) -> bool:
+        """Return whether a process has claimed the node of a key; it may have died since."""
+        return self.folder(key).with_suffix(SUFFIX).exists()
+
     @contextlib.contextmanager
     def claim(self, key: str, *, waiting: Waiting | None = None) -> Iterator[None]:
         """Hold the node of a key against other processes, which wait; see `ctbench.machine.claims.claimed`.

@@ -61,7 +61,7 @@ def launch_together(
     """
     if not nodes:
         return ()
-    agenda = Agenda(nodes, listen=listen, fail_fast=options.fail_fast)
+    agenda = Agenda(nodes, listen=listen, fail_fast=options.fail_fast, is_claimed=store.is_claimed)
     told = {"save_seconds": options.checkpoint_seconds, "max_loss": options.max_loss}
     ranks.tell_all(json.dumps(told))
     executor = Executor(store, cache, ranks=ranks, **told)  # type: ignore[arg-type]  # each of its own type

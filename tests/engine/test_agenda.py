@@ -6,7 +6,7 @@ import pytest
 
 from ctbench.engine.failures import NodesFailed, Problem, problem_of, problem_of_death, without_paths
 from ctbench.engine.identity import Arithmetic, BaseIdentity
-from ctbench.engine.launchers.agenda import Agenda
+from ctbench.engine.launchers.agenda import MAX_PASSED, Agenda
 from ctbench.engine.node import Lookup, Node
 from ctbench.errors import BadConfig, BadData, OutOfMemory, RunFailed
 
@@ -47,6 +47,37 @@ def test_the_longest_chain_goes_first_and_everything_is_computed():
     assert made.num_left == 0
     assert made.failures == []
     assert [event.what for event in events[:2]] == ["start", "done"]
+
+
+def test_nodes_that_other_processes_compute_go_after_those_that_nobody_does():
+    claimed = {ONE.key}
+    made, _ = agenda(BASE, ONE, TWO, OTHER, is_claimed=claimed.__contains__)
+    assert drain(made) == [BASE, OTHER, ONE, TWO]
+    made, _ = agenda(BASE, ONE, TWO, OTHER, is_claimed=lambda _key: True)
+    assert drain(made) == drain(agenda(BASE, ONE, TWO, OTHER)[0]), "where all are claimed the order is as ever"
+
+
+def test_two_runs_on_one_store_share_the_nodes_that_they_have_in_common():
+    roots = [node(number) for number in range(100, 106)]
+    held: set[str] = set()
+    (first, _), (second, _) = (agenda(*roots, is_claimed=held.__contains__) for _ in range(2))
+    taken = []
+    for _ in range(3):
+        for made in (first, second):
+            taken.append(made.take(num_busy=0))
+            held.add(taken[-1].key)
+    assert taken == roots
+    (alone, _), (blind, _) = (agenda(*roots) for _ in range(2))
+    assert alone.take(num_busy=0) == blind.take(num_busy=0), "without a look at claims they take the same"
+
+
+def test_few_of_many_claimed_nodes_are_looked_at():
+    roots = [node(number) for number in range(1_000, 1_200)]
+    looked = []
+    made, _ = agenda(*roots, is_claimed=lambda key: looked.append(key) is None)
+    assert made.take(num_busy=0) == roots[0]
+    assert len(looked) == MAX_PASSED
+    assert len(drain(made)) == len(roots) - 1
 
 
 def test_a_failed_node_takes_along_what_needs_it_and_nothing_else():

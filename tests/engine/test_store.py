@@ -212,6 +212,14 @@ def test_a_file_in_the_way_of_a_node_is_one_line(tmp_path):
         pass
 
 
+def test_a_store_tells_what_is_claimed(tmp_path):
+    store = Store(tmp_path)
+    assert not store.is_claimed(KEY)
+    with store.claim(KEY):
+        assert store.is_claimed(KEY)
+    assert not store.is_claimed(KEY)
+
+
 def test_an_error_inside_a_claim_is_its_own(tmp_path):
     def fail() -> None:
         with Store(tmp_path).claim(KEY):

@@ -14,6 +14,8 @@ from ctbench.engine.store import Store
 
 MAX_LOST: Final = 3
 """Times that a node is given to a worker of another machine, if they are lost."""
+MAX_PASSED: Final = 64
+"""Ready nodes that are looked at for one that no other process computes."""
 Damage = Callable[[Node, str], None]
 """Called with a damaged node and what is wrong with it."""
 
@@ -64,12 +66,22 @@ class Agenda:
         todo: from `missing`: each behind the ancestors that the store lacks.
         listen: told about starts, failures and ends.
         fail_fast: whether the first failure ends the launch.
+        is_claimed: tells of a key whether another process computes its node; such a node goes after others that are ready,
+            so that two runs on one store share their common nodes instead of waiting for each other at every one.
     """
 
-    def __init__(self, todo: Sequence[Node], *, listen: Listener, fail_fast: bool = False) -> None:
+    def __init__(
+        self,
+        todo: Sequence[Node],
+        *,
+        listen: Listener,
+        fail_fast: bool = False,
+        is_claimed: Callable[[str], bool] = lambda _key: False,
+    ) -> None:
         self.failures: list[Failure] = []
         self.listen = listen
         self._fail_fast = fail_fast
+        self._is_claimed = is_claimed
         self._left = {node.key: node for node in todo}
         read = {node.key: {node.lookup.base, *(parent.key for parent in node.parents)} for node in todo}
         self._waiting = {key: {each for each in keys if each in self._left} - {key} for key, keys in read.items()}
@@ -114,7 +126,7 @@ class Agenda:
         if self._alone is not None:
             return None
         if self._ready:
-            node = self._left[heapq.heappop(self._ready)[2]]
+            node = self._left[self._pop()]
         elif self._again and not num_busy:
             node = self._again.popleft()
             self._alone = node.key
@@ -183,6 +195,20 @@ class Agenda:
 
     def _push(self, key: str) -> None:
         heapq.heappush(self._ready, (-self._height[key], self._rank[key], key))
+
+    def _pop(self) -> str:
+        """Take the first ready key off that no other process has claimed, or the very first if all that were looked at are."""
+        passed = []
+        while self._ready and len(passed) < MAX_PASSED:
+            first = heapq.heappop(self._ready)
+            if not self._is_claimed(first[2]):
+                break
+            passed.append(first)
+        else:
+            first = passed.pop(0)
+        for each in passed:
+            heapq.heappush(self._ready, each)
+        return first[2]
 
     def _needs(self, key: str, other: str) -> bool:
         """Return whether a node waits for another one; an ancestor that the store has needs nothing."""

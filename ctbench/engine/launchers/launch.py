@@ -50,7 +50,7 @@ def launch(
     """
     if not nodes:
         return ()
-    agenda = Agenda(nodes, listen=listen, fail_fast=options.fail_fast)
+    agenda = Agenda(nodes, listen=listen, fail_fast=options.fail_fast, is_claimed=store.is_claimed)
     if options.slurm is not None:
         _launch_jobs(agenda, store, options, say)
     elif options.ray is not None:
