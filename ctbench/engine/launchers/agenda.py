@@ -198,7 +198,7 @@ class Agenda:
 
     def _pop(self) -> str:
         """Take the first ready key off that no other process has claimed, or the very first if all that were looked at are."""
-        passed = []
+        passed: list[tuple[int, int, str]] = []
         while self._ready and len(passed) < MAX_PASSED:
             first = heapq.heappop(self._ready)
             if not self._is_claimed(first[2]):
