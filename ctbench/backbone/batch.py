@@ -22,12 +22,15 @@ class Batch:
         positions: [M] flat indices into [B * T]: masked places of an encoder, places whose next token is the target
             of a decoder.
         targets: [M] token ids to predict there.
+        segments: [B, T] int64, which text of a pair a token belongs to, 0 or 1; None: nothing is a pair. Models without
+            embeddings of segments read past it.
     """
 
     input_ids: Tensor
     attention_mask: Tensor | None = None
     positions: Tensor | None = None
     targets: Tensor | None = None
+    segments: Tensor | None = None
 
     def to(self, device: torch.device | str) -> Batch:
         """Return the batch on `device`; on the way to a GPU it goes through pinned memory, so nobody waits for it."""

@@ -115,6 +115,11 @@ def model_type(name: str, *, online: bool = False) -> str:
     return str(_config(find_checkpoint(name, online=online), name).get("model_type", ""))
 
 
+def takes_segments(config: Any) -> bool:
+    """Tell whether a configuration asks for embeddings that tell the two texts of a pair apart."""
+    return int(getattr(config, "type_vocab_size", None) or 0) > 1
+
+
 def weight_bytes(name: str) -> int:
     """Return the size of a checkpoint's weights on the disk.
 

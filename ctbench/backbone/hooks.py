@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ctbench.backbone.batch import Batch, Prompt
+from ctbench.backbone.checkpoint import takes_segments
 from ctbench.backbone.wordmap import WordMap
 
 if TYPE_CHECKING:
@@ -110,6 +111,15 @@ class Positions:
         self.limit, self._first = _position_limit(base)
         self._cache: dict[tuple[int, int, torch.device], Tensor] = {}
 
+    def fill(self, options: dict[str, Any], batch: Batch, num_prompt: int) -> dict[str, Any]:
+        """Return `fixed_options` with its places filled for a batch."""
+        found = dict(options)
+        if "position_ids" in options:
+            found["position_ids"] = self.ids(batch, num_prompt)
+        if "token_type_ids" in options:
+            found["token_type_ids"] = _segments_with_prompt(batch, num_prompt)
+        return found
+
     def ids(self, batch: Batch, num_prompt: int) -> Tensor:
         """Return [1 or B, P + T] position ids."""
         num_tokens, device = batch.input_ids.shape[1], batch.input_ids.device
@@ -138,6 +148,14 @@ def mask_with_prompt(batch: Batch, num_prompt: int, *, is_encoder: bool) -> Tens
         return None
     mask = torch.ones_like(batch.input_ids) if batch.attention_mask is None else batch.attention_mask
     return torch.cat([mask.new_ones(len(mask), num_prompt), mask], dim=1)
+
+
+def _segments_with_prompt(batch: Batch, num_prompt: int) -> Tensor | None:
+    """Return [B, P + T] with the segment of each place, 0 for the prompt; None for texts that are no pairs."""
+    segments = batch.segments
+    if segments is None or not num_prompt:
+        return segments
+    return torch.cat([segments.new_zeros(len(segments), num_prompt), segments], dim=1)
 
 
 def find_base(model: Any) -> Any:
@@ -192,12 +210,17 @@ def _is_list_of(module: nn.Module, length: int | None) -> bool:
     return isinstance(module, nn.ModuleList) and len(module) == length
 
 
-def fixed_options(forward: Callable[..., Any], *, is_decoder: bool) -> dict[str, Any]:
-    """Return the fixed keyword arguments of a call; `position_ids` is a place to fill, where it is accepted."""
+def fixed_options(forward: Callable[..., Any], config: Any, *, is_decoder: bool) -> dict[str, Any]:
+    """Return the fixed keyword arguments of a base model's call.
+
+    `position_ids` is a place to fill, where it is accepted, and `token_type_ids` where there are embeddings of segments.
+    """
     names = inspect.signature(forward).parameters
     options: dict[str, Any] = {}
     if "position_ids" in names:
         options["position_ids"] = None
+    if "token_type_ids" in names and takes_segments(config):
+        options["token_type_ids"] = None
     if is_decoder and "use_cache" in names:
         options["use_cache"] = False
     return options

@@ -82,6 +82,7 @@ class Sharing:
             attention_mask=None if batch.attention_mask is None else batch.attention_mask[slice(*rows)],
             positions=None if places is None else _of(batch.positions)[places] - rows[0] * batch.input_ids.shape[1],
             targets=None if batch.targets is None or places is None else batch.targets[places],
+            segments=None if batch.segments is None else batch.segments[slice(*rows)],
         )
         share = 0.0 if places is None else len(places) / max(1, len(_of(batch.positions)))
         run: Callable[[], Any] = partial(_run, backbone, part, _rows_of(given, *rows), lm, share)

@@ -76,7 +76,7 @@ class Backbone(nn.Module):
         base = find_base(model)
         self._positions = Positions(base)
         self.max_length = self._positions.limit
-        self._options = fixed_options(base.forward, is_decoder=objective == "clm")
+        self._options = fixed_options(base.forward, model.config, is_decoder=objective == "clm")
         self.tap, self._layer_path = Tap(), find_layers(model)
         self.tap.install(model, [] if self._layer_path is None else self.layers)
         if not uses_plain_kernels():
@@ -276,9 +276,7 @@ class Backbone(nn.Module):
             raise BadData(
                 f"'{self.name}' takes texts of at most {self.max_length} tokens, found {num_tokens}; lower the length"
             )
-        inputs = dict(self._options)
-        if "position_ids" in inputs:
-            inputs["position_ids"] = self._positions.ids(batch, 0 if prompt is None else prompt.length)
+        inputs = self._positions.fill(self._options, batch, 0 if prompt is None else prompt.length)
         if prompt is None or isinstance(prompt, WordMap):
             self.tap.word_map, self.tap.num_tokens = prompt, num_tokens
             return inputs | {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask}

@@ -40,10 +40,12 @@ class EncodedSplit:
         ids: token ids of each example, special tokens included; n arrays of their own lengths.
         targets: number of each example's label in `TaskData.labels`, [n]; of a regression standardised numbers, of a
             multilabel task indicators [n, C].
+        segments: of pairs, which text each token belongs to by the tokenizer; n arrays as `ids`, none without pairs.
     """
 
     ids: tuple[Ids, ...]
     targets: npt.NDArray[Any]
+    segments: tuple[Ids, ...] = ()
 
     @property
     def lengths(self) -> Ids:
@@ -221,7 +223,9 @@ class _Encoder:
     def split(self, examples: Sequence[Example], targets: npt.NDArray[Any]) -> EncodedSplit:
         encoded = encode_batch(self._backend, [self._input(example) for example in examples])
         ids = tuple(np.array(encoding.ids or [self._filler], dtype=np.int64) for encoding in encoded)
-        return EncodedSplit(ids=ids, targets=targets)
+        has_pairs = any(example.pair is not None for example in examples)
+        types = [np.array(encoding.type_ids or [0], dtype=np.int64) for encoding in encoded] if has_pairs else []
+        return EncodedSplit(ids=ids, targets=targets, segments=tuple(types))
 
     def _input(self, example: Example) -> str | tuple[str, str]:
         if example.pair is None:

@@ -260,6 +260,7 @@ class _Expansion:
             recipe=cell_recipe(recipe),
             arithmetic=self.inputs.arithmetic["finetune"],
             seed=UNSEEDED if is_zero_shot else finetune_seed,
+            pairs=self.inputs.pairs.get(name),
         )
         how = "without fine-tuning" if is_zero_shot else f"fine-tuning seed {finetune_seed}"
         title = f"cell {name} in row {source}, {how}"

@@ -170,7 +170,10 @@ class LossIdentity:
 
 @dataclass(frozen=True, kw_only=True)
 class CellIdentity:
-    """What a cell depends on: the LM, the end task (its fingerprint), the recipe and the fine-tuning seed."""
+    """What a cell depends on: the LM, the end task (its fingerprint), the recipe and the fine-tuning seed.
+
+    `pairs` is the version of how pairs of texts are read, see `ctbench.engine.readings`; None where it never changed.
+    """
 
     kind: Literal["cell"] = "cell"
     lm: MeasuredLM
@@ -179,12 +182,13 @@ class CellIdentity:
     recipe: Mapping[str, Any]
     arithmetic: Arithmetic
     seed: int
+    pairs: int | None = None
 
 
 Identity = BaseIdentity | StageIdentity | LossIdentity | CellIdentity
 
 
-_LATER: Final = ("place", "span", "probed", "general", "ranks")
+_LATER: Final = ("place", "span", "probed", "general", "ranks", "pairs")
 """Fields of identities added since nodes exist: at None they do not enter keys."""
 
 

@@ -51,10 +51,12 @@ class Solver(nn.Module):
         """Return the scores of the answers to all examples, by name of the metric."""
         raise NotImplementedError
 
-    def _batch(self, ids: Sequence[Rows], rows: Rows) -> tuple[Batch, torch.device]:
+    def _batch(self, ids: Sequence[Rows], rows: Rows, segments: Sequence[Rows] = ()) -> tuple[Batch, torch.device]:
         input_ids, mask = pad(ids, rows, self.backbone.pad_id)
         batch = Batch(
-            input_ids=torch.from_numpy(input_ids), attention_mask=None if mask.all() else torch.from_numpy(mask)
+            input_ids=torch.from_numpy(input_ids),
+            attention_mask=None if mask.all() else torch.from_numpy(mask),
+            segments=torch.from_numpy(pad(segments, rows, 0)[0]) if segments else None,
         )
         where = next(self.backbone.parameters()).device
         return batch.to(where), where

@@ -92,7 +92,7 @@ class Classifier(Solver):
 
     def take(self, examples: EncodedSplit, rows: Rows) -> tuple[Batch, Tensor]:
         """Return texts with the numbers of their labels [B], or what else is asked of them."""
-        batch, where = self._batch(examples.ids, rows)
+        batch, where = self._batch(examples.ids, rows, examples.segments)
         return batch, move(torch.from_numpy(examples.targets[rows]), where)
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:

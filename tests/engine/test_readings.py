@@ -1,0 +1,69 @@
+"""What enters the key of a node because a model reads tasks or texts otherwise than when the first nodes were made."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+
+import pytest
+from small_streams import spec_of
+
+from ctbench.engine.readings import PAIRS_VERSION
+
+STREAM = """
+kind = "domain"
+summary = "A task of pairs, and one of single texts"
+
+[[domains]]
+name = "pairs"
+text = { source = "files", path = "text.txt" }
+task = { source = "files", train = "task.jsonl", test = "task.jsonl", pair = "other" }
+
+[[domains]]
+name = "singles"
+text = { source = "files", path = "text.txt" }
+task = { source = "files", train = "task.jsonl", test = "task.jsonl" }
+
+[pretrain]
+tokens = 200
+batch = 4
+length = 16
+precision = "fp32"
+
+[finetune]
+seeds = [0]
+precision = "fp32"
+"""
+
+
+@pytest.fixture
+def stream(tmp_path, monkeypatch):
+    """Return the path of a stream with a task of pairs."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CTBENCH_HOME", str(tmp_path / "home"))
+    (tmp_path / "text.txt").write_text("\n".join(f"w{number} w{number + 1} w2" for number in range(80)))
+    rows = [{"text": f"w{number}", "other": "w3 w4", "label": "ab"[number % 2]} for number in range(8)]
+    (tmp_path / "task.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "mine.toml").write_text(STREAM)
+    return "./mine.toml"
+
+
+def cells_of(run):
+    return {name: node for (source, name, _), node in run.cells.items() if source == 0}
+
+
+@pytest.mark.parametrize(("model_type", "version"), [("bert", PAIRS_VERSION), ("roberta", None)])
+def test_cells_of_pairs_have_other_keys_where_the_model_is_told_which_text_is_which(
+    stream, checkpoint, model_type, version
+):
+    run = spec_of(stream=stream, model=str(checkpoint(model_type)))
+    cells = cells_of(run)
+    assert (cells["pairs"].identity.pairs, cells["singles"].identity.pairs) == (version, None)
+    before = {
+        name: dataclasses.replace(node, identity=dataclasses.replace(node.identity, pairs=None)).key
+        for name, node in cells.items()
+    }
+    assert cells["singles"].key == before["singles"]
+    assert (cells["pairs"].key == before["pairs"]) == (version is None)
+    protocol = dataclasses.replace(run.inputs, pairs={}).protocol
+    assert (run.inputs.protocol == protocol) == (version is None)
