@@ -51,6 +51,17 @@ def end_of_document(tokenizer: Any) -> list[int]:
     return [token for token in (tokenizer.sep_token_id, tokenizer.eos_token_id) if token is not None][:1]
 
 
+def separates_pairs(backend: Any) -> bool:
+    """Tell whether a tokenizer's fast backend puts a special token between the two texts of a pair."""
+    try:
+        sides = backend.encode("a", "a").sequence_ids
+    except Exception:  # of the tokenizers library, where an unknown word has no token
+        sides = []
+    if not {0, 1} <= set(sides):  # it has no token for the letter, so the number of special tokens has to do
+        return bool(backend.num_special_tokens_to_add(True) > backend.num_special_tokens_to_add(False))
+    return None in sides[sides.index(0) : sides.index(1)]
+
+
 def encode_documents(texts: Iterable[str], tokenizer: Any) -> Iterator[EncodedBatch]:
     """Tokenise documents, each with its end behind it; memory does not grow with the text.
 

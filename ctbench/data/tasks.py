@@ -18,7 +18,7 @@ from ctbench.data.answers import (
     trivial_sets,
 )
 from ctbench.data.choices import ChoiceData, encode_choices, guessing
-from ctbench.data.encode import encode_batch
+from ctbench.data.encode import encode_batch, plain_tokenizer, separates_pairs
 from ctbench.data.examples import Example
 from ctbench.data.generation import MAX_ANSWER, GenerationData, encode_generation, trivial_answers
 from ctbench.data.schema import Domain, Stream
@@ -212,12 +212,9 @@ class _Encoder:
     """Tokenises examples with the tokenizer's own special tokens."""
 
     def __init__(self, tokenizer: Any, max_length: int) -> None:
-        from tokenizers import Tokenizer
-
-        self._backend = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-        self._backend.no_padding()
+        self._backend = plain_tokenizer(tokenizer)
+        self._seam = "" if separates_pairs(self._backend) else "\n"
         self._backend.enable_truncation(max_length, strategy="longest_first")
-        self._joins_pairs = tokenizer.sep_token_id is not None
         self._filler = next(token for token in (tokenizer.eos_token_id, tokenizer.sep_token_id, 0) if token is not None)
 
     def split(self, examples: Sequence[Example], targets: npt.NDArray[Any]) -> EncodedSplit:
@@ -230,8 +227,8 @@ class _Encoder:
     def _input(self, example: Example) -> str | tuple[str, str]:
         if example.pair is None:
             return example.text
-        # A tokenizer without a separator would glue the second text to the first.
-        return (example.text, example.pair) if self._joins_pairs else f"{example.text}\n{example.pair}"
+        # A tokenizer without a separator would glue the second text to the first. Two texts in any case: the longer is cut.
+        return example.text, f"{self._seam}{example.pair}"
 
 
 def buckets(lengths: Ids, batch: int, generator: np.random.Generator) -> list[Ids]:

@@ -6,8 +6,9 @@ import json
 import numpy as np
 import pytest
 
+from ctbench.data.examples import Example
 from ctbench.data.sources import task_fingerprint
-from ctbench.data.tasks import buckets, encode_task, pad, score
+from ctbench.data.tasks import _Encoder, buckets, encode_task, pad, score
 from ctbench.errors import BadData
 from ctbench.randomness import make_generator
 
@@ -31,6 +32,39 @@ def test_long_text_is_cut_and_pairs_are_joined_by_the_separator(stream, folder, 
     paired = dataclasses.replace(phone, task=dataclasses.replace(phone.task, pair="aspect"))
     assert encode_task(stream, paired, tokenizer, max_length=20).test.ids[0].tolist() == [2, *[7, 8, 9] * 2, 3, 10, 3]
     assert encode_task(stream, paired, tokenizer, max_length=7).test.ids[0].tolist() == [2, 7, 8, 9, 3, 10, 3]
+
+
+def word_tokenizer(template=None, **named):
+    """A tokenizer of a few letters, as a decoder's: without a separator unless a template has one."""
+    from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
+    from transformers import PreTrainedTokenizerFast
+
+    words = ["<unk>", "</s>", "\n", *"abcdefgh"]
+    backend = Tokenizer(models.WordLevel({word: number for number, word in enumerate(words)}, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.Split(Regex("[a-z]|\\n"), behavior="isolated")
+    if template:
+        backend.post_processor = processors.TemplateProcessing(
+            single="$A </s>", pair=template, special_tokens=[("</s>", 1)]
+        )
+    return PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>", **named)
+
+
+def tokens_of(tokenizer, text, pair, max_length):
+    (ids,) = _Encoder(tokenizer, max_length).split([Example(text=text, pair=pair, label="")], np.zeros(1)).ids
+    return "".join(tokenizer.convert_ids_to_tokens(ids.tolist()))
+
+
+@pytest.mark.parametrize("named", [{}, {"eos_token": "</s>"}, {"sep_token": "</s>"}])
+def test_a_line_break_parts_a_pair_whose_tokenizer_puts_nothing_in_between(named):
+    assert tokens_of(word_tokenizer(**named), "abc", "de", 8) == "abc\nde"
+    assert tokens_of(word_tokenizer("$A $B </s>", **named), "abc", "de", 8) == "abc\nde</s>"
+    assert tokens_of(word_tokenizer("$A </s> $B </s>", **named), "abc", "de", 8) == "abc</s>de</s>"
+
+
+def test_the_longer_text_of_a_pair_is_cut_first_without_a_separator_too():
+    tokenizer = word_tokenizer()
+    assert tokens_of(tokenizer, "abcdefgh", "de", 6) == "abc\nde"
+    assert tokens_of(tokenizer, "ab", "cdefgh", 6) == "ab\ncde"
 
 
 def test_label_that_training_never_shows_is_refused(stream, folder, tokenizer):

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 
 import pytest
+from checkpoints import make_tokenizer
 from small_streams import spec_of
 
 from ctbench.engine.readings import PAIRS_VERSION
@@ -46,6 +48,29 @@ def stream(tmp_path, monkeypatch):
     (tmp_path / "task.jsonl").write_text("\n".join(map(json.dumps, rows)))
     (tmp_path / "mine.toml").write_text(STREAM)
     return "./mine.toml"
+
+
+@pytest.fixture
+def copied(checkpoint, tmp_path):
+    """Return a function to a RoBERTa, which knows no segments, with a tokenizer that joins pairs by `template`."""
+    from tokenizers import processors
+
+    def get(template):
+        folder = shutil.copytree(checkpoint("roberta"), tmp_path / "copy")
+        tokenizer = make_tokenizer()
+        tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
+            single="<s> $A </s>", pair=template, special_tokens=[("<s>", 2), ("</s>", 3)]
+        )
+        tokenizer.save_pretrained(folder)
+        return str(folder)
+
+    return get
+
+
+@pytest.mark.parametrize(("template", "version"), [("$A </s> $B", None), ("<s> $A $B </s>", PAIRS_VERSION)])
+def test_cells_of_pairs_have_other_keys_where_their_texts_were_glued(stream, copied, template, version):
+    cells = cells_of(spec_of(stream=stream, model=copied(template)))
+    assert (cells["pairs"].identity.pairs, cells["singles"].identity.pairs) == (version, None)
 
 
 def cells_of(run):
