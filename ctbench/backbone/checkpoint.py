@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -36,6 +36,8 @@ USUAL_TOKENS = {
 """Special tokens by their names in transformers; of those that a checkpoint leaves open, the first that exists."""
 _SPARE_ROWS = b"random tokens are those of the tokenizer"
 """Enters the digest of a checkpoint whose embedding table has more rows than its tokenizer has tokens."""
+_OWN_END = b"documents end in the tokenizer's own end of a sequence"
+"""Enters that of one which names an end of a sequence and no separator, and whose vocabulary holds a usual one."""
 _VOLATILE = {"transformers_version", "_name_or_path", "name_or_path", "torch_dtype", "dtype", "use_cache"}
 
 
@@ -96,8 +98,8 @@ def backbone_digest(name: str, *, revision: str | None = None, online: bool = Fa
     total.update(json.dumps(kept, sort_keys=True).encode())
     if unusual := _unusual_tokens(folder):
         total.update(json.dumps(unusual, sort_keys=True).encode())
-    if _has_spare_rows(folder, kept):
-        total.update(_SPARE_ROWS)
+    for marker in _markers(folder, kept):
+        total.update(marker)
     for path in [*_tokenizer_files(folder), *_weight_files(folder)]:
         with path.open("rb") as file:
             total.update(hashlib.file_digest(file, "sha256").digest())
@@ -190,21 +192,34 @@ def require_tokenizer(folder: Path, name: str) -> None:
         raise BadData(f"the folder of model '{name}' has half a tokenizer: merges.txt is missing beside vocab.json")
 
 
-def _has_spare_rows(folder: Path, config: dict[str, Any]) -> bool:
-    """Tell whether the embedding table has rows that no token of the tokenizer stands for."""
-    rows, path = config.get("vocab_size"), folder / "tokenizer.json"
+def _markers(folder: Path, config: dict[str, Any]) -> Iterator[bytes]:
+    """Yield what enters the digest of a checkpoint that is read otherwise than when the first results were made."""
     try:
-        told = json.loads(path.read_text(encoding="utf-8"))
-        vocabulary = told["model"]["vocab"]
-        ids = set(vocabulary.values()) if isinstance(vocabulary, dict) else set(range(len(vocabulary)))
-        ids |= {token["id"] for token in told.get("added_tokens", ())}
+        told = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+        vocabulary, added = told["model"]["vocab"], told.get("added_tokens", ())
+        pairs = (
+            vocabulary.items() if isinstance(vocabulary, dict) else ((row[0], i) for i, row in enumerate(vocabulary))
+        )
+        tokens = [*pairs, *((token["content"], token["id"]) for token in added)]
+        ids, words = {number for _, number in tokens}, {word for word, _ in tokens}
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return False  # not there, or for the tokenizer's loading to refuse
-    return isinstance(rows, int) and len(ids) < rows
+        return  # not there, or for the tokenizer's loading to refuse
+    rows, named = config.get("vocab_size"), _named_tokens(folder)
+    if isinstance(rows, int) and len(ids) < rows:
+        yield _SPARE_ROWS
+    usual = next((token for token in USUAL_TOKENS["sep_token"] if token in words), None)
+    if usual is not None and "sep_token" not in named and named.get("eos_token", usual) != usual:
+        yield _OWN_END
 
 
 def _unusual_tokens(folder: Path) -> dict[str, str]:
     """Return the special tokens that a checkpoint names beside its tokenizer.json, but for those it would get anyway."""
+    named = _named_tokens(folder).items()
+    return {key: token for key, token in named if token != USUAL_TOKENS.get(key, ("",))[0]}
+
+
+def _named_tokens(folder: Path) -> dict[str, str]:
+    """Return the special tokens that a checkpoint names beside its tokenizer.json."""
     found: dict[str, str] = {}
     for name in ("special_tokens_map.json", "tokenizer_config.json"):
         try:
@@ -215,7 +230,7 @@ def _unusual_tokens(folder: Path) -> dict[str, str]:
             token = value.get("content") if isinstance(value, dict) else value
             if key.endswith("_token") and isinstance(token, str):
                 found[key] = token
-    return {key: token for key, token in found.items() if token != USUAL_TOKENS.get(key, ("",))[0]}
+    return found
 
 
 def _weight_files(folder: Path) -> list[Path]:

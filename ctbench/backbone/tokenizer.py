@@ -70,8 +70,11 @@ def read_tokenizer(folder: Path, name: str) -> Any:
             f"the tokenizer of model '{name}' knows no word: its vocabulary holds nothing but {len(vocabulary)} special "
             "tokens; put its tokenizer.json into the folder"
         )
+    own_end = tokenizer.eos_token
     for attribute, usual in USUAL_TOKENS.items():
         known = [token for token in usual if token in vocabulary]
+        if attribute == "sep_token" and own_end is not None:
+            continue  # a decoder ends documents as it was trained to, whatever else its vocabulary holds
         if getattr(tokenizer, attribute) is None and known:
             setattr(tokenizer, attribute, known[0])
     if tokenizer.pad_token is None and tokenizer.eos_token is not None:

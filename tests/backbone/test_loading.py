@@ -18,8 +18,10 @@ import torch
 from checkpoints import FAMILY_NAMES, NUM_WORDS, make_batch, make_tokenizer
 
 from ctbench.backbone import Batch
-from ctbench.backbone.checkpoint import _has_spare_rows, backbone_digest, find_checkpoint
+from ctbench.backbone.checkpoint import _OWN_END, _SPARE_ROWS, _markers, backbone_digest, find_checkpoint
 from ctbench.backbone.loading import load_backbone, save_backbone
+from ctbench.backbone.tokenizer import load_tokenizer
+from ctbench.data.encode import end_of_document
 from ctbench.errors import BadConfig, BadData
 from ctbench.masking import Masker
 
@@ -287,8 +289,30 @@ def test_digest_of_a_checkpoint_with_spare_rows_is_a_new_one(checkpoint, tmp_pat
     told = {"vocab_size": 95}
     folder = shutil.copytree(checkpoint("bert"), tmp_path / "copy")
     config = json.loads((folder / "config.json").read_text())
-    assert _has_spare_rows(folder, config)
-    assert not _has_spare_rows(folder, config | told)
+    assert list(_markers(folder, config)) == [_SPARE_ROWS]
+    assert not list(_markers(folder, config | told))
+
+
+@pytest.mark.parametrize(
+    ("named", "end", "is_read_anew"),
+    [
+        ({"eos_token": "w7"}, "w7", True),
+        ({"eos_token": "w7", "sep_token": "</s>"}, "</s>", False),
+        ({"eos_token": "</s>"}, "</s>", False),
+        ({}, "</s>", False),
+    ],
+)
+def test_documents_end_in_the_tokenizers_own_end_unless_it_names_a_separator(
+    checkpoint, tmp_path, named, end, is_read_anew
+):
+    from transformers import PreTrainedTokenizerFast
+
+    folder = shutil.copytree(checkpoint("llama"), tmp_path / "copy")
+    backend = make_tokenizer().backend_tokenizer
+    PreTrainedTokenizerFast(tokenizer_object=backend, unk_token="<unk>", **named).save_pretrained(folder)
+    tokenizer = load_tokenizer(str(folder))
+    assert tokenizer.convert_ids_to_tokens(end_of_document(tokenizer)) == [end]
+    assert list(_markers(folder, {})) == [_OWN_END] * is_read_anew
 
 
 def test_family_whose_base_model_only_wraps_its_decoder_works(tmp_path):
