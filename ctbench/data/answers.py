@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ctbench.data.examples import Example
-from ctbench.errors import BadData
+from ctbench.errors import BadData, RunFailed
 
 Reals = npt.NDArray[np.float32]
 Array = npt.NDArray[Any]
@@ -42,9 +42,15 @@ def score_numbers(targets: Array, answers: Array) -> dict[str, float]:
         1.0
         >>> score_numbers(np.array([1.0, 2.0, 3.0]), np.array([5.0, 5.0, 5.0]))
         {'pearson': 0.0, 'spearman': 0.0}
+
+    Raises:
+        RunFailed: an answer is not finite.
     """
     from scipy.stats import pearsonr, spearmanr
 
+    broken = int((~np.isfinite(answers)).sum())
+    if broken:
+        raise RunFailed(f"{broken} of {len(answers)} answers are NaN or infinite; lower finetune.lr")
     if np.ptp(targets) == 0 or np.ptp(answers) == 0:
         return {"pearson": 0.0, "spearman": 0.0}
     pearson, spearman = (float(each(targets, answers).statistic) for each in (pearsonr, spearmanr))

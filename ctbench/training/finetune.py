@@ -61,7 +61,7 @@ def finetune(backbone: Backbone, task: EndTask, *, name: str, recipe: FinetuneRe
         The scores and what they cost.
 
     Raises:
-        RunFailed: a training loss was NaN or infinite.
+        RunFailed: a training loss or a trained weight was NaN or infinite, or the answer to a regression.
     """
     started = time.perf_counter()
     reset_peak_memory()
@@ -121,11 +121,17 @@ def _train(solver: Solver, examples: Split, *, name: str, recipe: FinetuneRecipe
             num_tokens += int(lengths[rows].sum())  # of the host's: a sum on a GPU would be waited for
             step += 1
         if not bool(total.isfinite()):
-            raise RunFailed(
-                f"fine-tuning diverged in epoch {epoch + 1}: the loss became NaN or infinite; lower finetune.lr or raise "
-                "finetune.warmup_fraction"
-            )
+            raise _diverged(epoch, "the loss became")
+    if not bool(torch.stack([parameter.isfinite().all() for parameter in parameters]).all()):
+        raise _diverged(recipe.epochs - 1, "weights became")  # those of the last update enter no training loss
     return num_tokens, meter.total
+
+
+def _diverged(epoch: int, what: str) -> RunFailed:
+    return RunFailed(
+        f"fine-tuning diverged in epoch {epoch + 1}: {what} NaN or infinite; lower finetune.lr or raise "
+        "finetune.warmup_fraction"
+    )
 
 
 def _evaluate(solver: Solver, examples: Split) -> tuple[dict[str, float], float]:

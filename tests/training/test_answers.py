@@ -8,8 +8,10 @@ import torch
 from torch.nn import functional as F
 
 from ctbench.backbone.loading import load_backbone
+from ctbench.data.answers import score_numbers
 from ctbench.data.stream import FinetuneRecipe
 from ctbench.data.tasks import EncodedSplit, TaskData
+from ctbench.errors import RunFailed
 from ctbench.training.finetune import finetune
 from ctbench.training.solvers import ANSWERING
 
@@ -37,6 +39,22 @@ def test_several_labels_are_learned(checkpoint):
     found = finetune(load_backbone(str(checkpoint("llama"))), task, name="x", recipe=RECIPE, seed=0)
     assert set(found.metrics) == {"micro_f1", "macro_f1", "exact_match"}
     assert found.metrics["micro_f1"] > 0.9
+
+
+@pytest.mark.parametrize("kind", ["classification", "regression"])
+def test_a_cell_whose_last_update_breaks_the_weights_fails_and_has_no_score(checkpoint, kind):
+    kinds = {"regression": ((), np.float32), "classification": (("a", "b"), np.int64)}
+    labels, number = kinds[kind]
+    task = task_of(kind, lambda words: (words[:, 0] - 10).astype(number), labels)
+    recipe = FinetuneRecipe(precision="fp32", lr=1e39, epochs=1, batch=40, warmup_fraction=0.0)  # of no float32
+    with pytest.raises(RunFailed, match=r"diverged in epoch 1: weights became NaN or infinite; lower finetune\.lr"):
+        finetune(load_backbone(str(checkpoint("bert"))), task, name="x", recipe=recipe, seed=0)
+
+
+@pytest.mark.parametrize("broken", [np.nan, np.inf])
+def test_answers_that_are_not_finite_are_refused(broken):
+    with pytest.raises(RunFailed, match="1 of 3 answers are NaN or infinite"):
+        score_numbers(np.array([1.0, 2.0, 3.0]), np.array([1.0, broken, 2.0]))
 
 
 def test_losses_and_answers_are_those_by_hand():
