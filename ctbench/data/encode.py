@@ -51,6 +51,12 @@ def end_of_document(tokenizer: Any) -> list[int]:
     return [token for token in (tokenizer.sep_token_id, tokenizer.eos_token_id) if token is not None][:1]
 
 
+def filler(tokenizer: Any) -> int:
+    """Return the token that stands for a text of which a tokenizer leaves none."""
+    ends = (tokenizer.eos_token_id, tokenizer.sep_token_id, 0)
+    return int(next(token for token in ends if token is not None))
+
+
 def separates_pairs(backend: Any) -> bool:
     """Tell whether a tokenizer's fast backend puts a special token between the two texts of a pair."""
     try:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from ctbench.data.encode import plain_tokenizer
+from ctbench.data.encode import filler, plain_tokenizer
 from ctbench.data.examples import Example
 from ctbench.errors import BadConfig, BadData, first_line
 
@@ -88,14 +88,15 @@ def encode_spans(
     """
     backend = plain_tokenizer(tokenizer)
     backend.enable_truncation(max_length)
-    train, validation, test = (_encode(examples, tuple(labels), backend) if examples else None for examples in splits)
+    spare = filler(tokenizer)
+    train, validation, test = (_encode(each, tuple(labels), backend, spare) if each else None for each in splits)
     assert train is not None and test is not None
     return SpanData(
         labels=tuple(labels), train=train, validation=validation, test=test, baseline=trivial_spans(splits[2])
     )
 
 
-def _encode(examples: Sequence[Example], labels: tuple[str, ...], backend: Any) -> SpanSplit:
+def _encode(examples: Sequence[Example], labels: tuple[str, ...], backend: Any, spare: int) -> SpanSplit:
     try:
         encodings = backend.encode_batch([example.text for example in examples])  # the fast way knows no offsets
     except Exception as error:  # the tokenizers library raises bare exceptions
@@ -103,7 +104,7 @@ def _encode(examples: Sequence[Example], labels: tuple[str, ...], backend: Any) 
     places = [_places(example.words, encoding.offsets) for example, encoding in zip(examples, encodings, strict=True)]
     numbers = {label: number for number, label in enumerate(labels)}
     return SpanSplit(
-        ids=tuple(np.array(encoding.ids, dtype=np.int64) for encoding in encodings),
+        ids=tuple(np.array(encoding.ids or [spare], dtype=np.int64) for encoding in encodings),
         firsts=tuple(first for first, _ in places),
         lasts=tuple(last for _, last in places),
         tags=tuple(np.array([numbers[tag] for tag in example.labels], dtype=np.int64) for example in examples),

@@ -18,7 +18,7 @@ from ctbench.data.answers import (
     trivial_sets,
 )
 from ctbench.data.choices import ChoiceData, encode_choices, guessing
-from ctbench.data.encode import encode_batch, plain_tokenizer, separates_pairs
+from ctbench.data.encode import encode_batch, filler, plain_tokenizer, separates_pairs
 from ctbench.data.examples import Example
 from ctbench.data.generation import MAX_ANSWER, GenerationData, encode_generation, trivial_answers
 from ctbench.data.schema import Domain, Stream
@@ -215,7 +215,7 @@ class _Encoder:
         self._backend = plain_tokenizer(tokenizer)
         self._seam = "" if separates_pairs(self._backend) else "\n"
         self._backend.enable_truncation(max_length, strategy="longest_first")
-        self._filler = next(token for token in (tokenizer.eos_token_id, tokenizer.sep_token_id, 0) if token is not None)
+        self._filler = filler(tokenizer)
 
     def split(self, examples: Sequence[Example], targets: npt.NDArray[Any]) -> EncodedSplit:
         encoded = encode_batch(self._backend, [self._input(example) for example in examples])

@@ -55,6 +55,10 @@ class Tagger(Solver):
         )
         return asked, move(torch.from_numpy(np.concatenate(targets)), where)
 
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Return the cross entropy of the tags; 0 of texts of which no word has a token."""
+        return super().loss(logits, targets) if len(targets) else logits.sum()
+
     def read(self, logits: Tensor, targets: Tensor, examples: SpanSplit, rows: Rows) -> Sequence[list[str]]:
         """Return the likeliest tags of the words of each text; words that are cut off are no entity."""
         likeliest, answers, places = iter(logits.argmax(1).tolist()), [], self._places(examples)

@@ -56,6 +56,28 @@ def test_words_that_are_cut_off_are_no_entity_and_not_trained_on(checkpoint):
     assert batch.positions.tolist() == [1, 2, 3, 6, 7, 8, 11, 12, 13]
 
 
+@pytest.mark.parametrize("batch", [1, 2])
+@pytest.mark.parametrize("model_type", ["bert", "llama"])
+def test_a_text_of_which_no_word_has_a_token_is_trained_on_and_scored(checkpoint, model_type, batch):
+    from tokenizers import normalizers, processors
+
+    backbone = load_backbone(str(checkpoint(model_type)))
+    backbone.tokenizer.backend_tokenizer.normalizer = normalizers.BertNormalizer()  # drops what nobody sees
+    if model_type == "llama":
+        backbone.tokenizer.backend_tokenizer.post_processor = processors.ByteLevel()  # no special tokens
+
+    def example(*words):
+        return Example(text=" ".join(words), label="", words=words, labels=("B-x",) * len(words))
+
+    examples = [example("w1", "w2"), example("w3"), example("\u200b")]
+    task = encode_spans((examples, [], examples), ("B-x", "O"), backbone.tokenizer, max_length=8)
+    assert [len(places) for places in task.train.firsts] == [2, 1, 1]
+    assert task.train.firsts[2].tolist() == [-1]
+    assert len(task.train.ids[2]) == (2 if model_type == "bert" else 1)
+    recipe = replace(RECIPE, epochs=2, batch=batch)
+    assert finetune(backbone, task, name="x", recipe=recipe, seed=0).metrics["span_f1"] >= 0
+
+
 class Reader(nn.Module):
     """A prompter that puts the sum of what `Contexts` reads in front of a text."""
 
