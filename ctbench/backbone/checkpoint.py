@@ -38,6 +38,8 @@ _SPARE_ROWS = b"random tokens are those of the tokenizer"
 """Enters the digest of a checkpoint whose embedding table has more rows than its tokenizer has tokens."""
 _OWN_END = b"documents end in the tokenizer's own end of a sequence"
 """Enters that of one which names an end of a sequence and no separator, and whose vocabulary holds a usual one."""
+_WIDE = b"ids of 16 bits and more are packed whole"
+"""Enters that of one with fewer than 2**16 tokens of which some have ids from there on, which wrapped in packed text."""
 _VOLATILE = {"transformers_version", "_name_or_path", "name_or_path", "torch_dtype", "dtype", "use_cache"}
 
 
@@ -201,7 +203,7 @@ def _markers(folder: Path, config: dict[str, Any]) -> Iterator[bytes]:
             vocabulary.items() if isinstance(vocabulary, dict) else ((row[0], i) for i, row in enumerate(vocabulary))
         )
         tokens = [*pairs, *((token["content"], token["id"]) for token in added)]
-        ids, words = {number for _, number in tokens}, {word for word, _ in tokens}
+        ids, words = {int(number) for _, number in tokens}, {word for word, _ in tokens}
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return  # not there, or for the tokenizer's loading to refuse
     rows, named = config.get("vocab_size"), _named_tokens(folder)
@@ -210,6 +212,8 @@ def _markers(folder: Path, config: dict[str, Any]) -> Iterator[bytes]:
     usual = next((token for token in USUAL_TOKENS["sep_token"] if token in words), None)
     if usual is not None and "sep_token" not in named and named.get("eos_token", usual) != usual:
         yield _OWN_END
+    if len(words) < 2**16 <= max(ids, default=0):
+        yield _WIDE
 
 
 def _unusual_tokens(folder: Path) -> dict[str, str]:

@@ -46,6 +46,12 @@ def tokenizer_digest(tokenizer: Any) -> str:
     return hashlib.sha256(plain_tokenizer(tokenizer).to_str().encode()).hexdigest()
 
 
+def is_wide(tokenizer: Any) -> bool:
+    """Tell whether ids of a tokenizer need more than 16 bits although it has fewer than 2**16 tokens."""
+    highest: int = max(tokenizer.get_vocab().values())
+    return len(tokenizer) < 2**16 <= highest
+
+
 def end_of_document(tokenizer: Any) -> list[int]:
     """Return the token behind a document: the separator, else the end of a sequence, else none."""
     return [token for token in (tokenizer.sep_token_id, tokenizer.eos_token_id) if token is not None][:1]

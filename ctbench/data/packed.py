@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from ctbench.data.encode import encode_documents
+from ctbench.data.encode import encode_documents, is_wide
 from ctbench.errors import BadData
 from ctbench.machine.files import whole_folder
 
@@ -108,7 +108,7 @@ class TokenWriter:
         self.num_documents = 0
         self.num_tokens = 0
         self._folder = folder
-        self._dtype = "<u2" if len(tokenizer) < 2**16 else "<u4"
+        self._dtype = "<u4" if len(tokenizer) >= 2**16 or is_wide(tokenizer) else "<u2"
         self._tokens = (folder / "tokens.bin").open("wb")
         self._starts = (folder / "starts.bin").open("wb")
 

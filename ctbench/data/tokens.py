@@ -23,6 +23,7 @@ from ctbench.data.encode import (
     EncodedBatch,
     encode_documents,
     end_of_document,
+    is_wide,
     plain_tokenizer,
     tokenizer_digest,
 )
@@ -103,6 +104,7 @@ class _Texts:
             parts.append(fingerprint(self._stream, self.declared, domain=self.name, purpose="held_out"))
         about = [PACKING_VERSION, tokenizer_digest(self._tokenizer), end_of_document(self._tokenizer), *parts]
         about += [["split", SPLIT_VERSION]] if self.in_tokens else []
+        about += [["wide"]] if is_wide(self._tokenizer) else []  # their ids once wrapped
         return hashlib.sha256(json.dumps(about).encode()).hexdigest()[:32]
 
     def encode(self) -> Iterator[EncodedBatch]:

@@ -18,7 +18,7 @@ import torch
 from checkpoints import FAMILY_NAMES, NUM_WORDS, make_batch, make_tokenizer
 
 from ctbench.backbone import Batch
-from ctbench.backbone.checkpoint import _OWN_END, _SPARE_ROWS, _markers, backbone_digest, find_checkpoint
+from ctbench.backbone.checkpoint import _OWN_END, _SPARE_ROWS, _WIDE, _markers, backbone_digest, find_checkpoint
 from ctbench.backbone.loading import load_backbone, save_backbone
 from ctbench.backbone.tokenizer import load_tokenizer
 from ctbench.data.encode import end_of_document
@@ -291,6 +291,15 @@ def test_digest_of_a_checkpoint_with_spare_rows_is_a_new_one(checkpoint, tmp_pat
     config = json.loads((folder / "config.json").read_text())
     assert list(_markers(folder, config)) == [_SPARE_ROWS]
     assert not list(_markers(folder, config | told))
+
+
+def test_digest_of_a_checkpoint_with_few_tokens_and_high_ids_is_a_new_one(checkpoint, tmp_path):
+    folder = shutil.copytree(checkpoint("bert"), tmp_path / "copy")
+    for number, found in ((2**16 - 1, []), (2**16, [_WIDE])):
+        told = json.loads((folder / "tokenizer.json").read_text())
+        told["model"]["vocab"]["w89"] = number
+        (folder / "tokenizer.json").write_text(json.dumps(told))
+        assert list(_markers(folder, {})) == found
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from harm import HARM
+from tokenizers import Tokenizer
 
 from ctbench.data.stream import FilesText
-from ctbench.data.tokens import PACKING_VERSION, Blocks, corpus, corpus_size, pack, tokenizer_digest
+from ctbench.data.tokens import PACKING_VERSION, Blocks, _Texts, corpus, corpus_size, pack, tokenizer_digest
 from ctbench.engine.node import NODE_SCHEMA
 from ctbench.errors import BadData, Notice, RunFailed
 from ctbench.machine.files import is_scratch
@@ -36,6 +37,31 @@ def test_packed_text_is_the_documents_whole_each_with_its_end(tmp_path, tokenize
     assert file.tokens.dtype == np.uint16
     assert (file.num_documents, file.num_tokens) == (3, 18)
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def with_id(tokenizer, number):
+    """The tokenizer with another id for the word phone."""
+    told = json.loads(tokenizer.backend_tokenizer.to_str())
+    told["model"]["vocab"]["phone"] = number
+    other = copy.deepcopy(tokenizer)
+    other._tokenizer = Tokenizer.from_str(json.dumps(told))
+    return other
+
+
+@pytest.mark.parametrize(("number", "dtype"), [(2**16 - 1, np.uint16), (2**16, np.uint32), (70_000, np.uint32)])
+def test_ids_of_a_vocabulary_with_holes_are_packed_whole(tmp_path, tokenizer, number, dtype):
+    file = pack(["phone rings"], with_id(tokenizer, number), tmp_path / "x")
+    assert documents(file) == [[number, 6, SEP]]
+    assert file.tokens.dtype == dtype
+
+
+def test_the_name_of_a_corpus_changes_with_high_ids_of_few_tokens_alone(stream, tokenizer, monkeypatch):
+    def name(number):
+        return _Texts(stream, None, with_id(tokenizer, number)).key()
+
+    low, high = name(2**16 - 1), name(2**16)
+    monkeypatch.setattr("ctbench.data.tokens.is_wide", lambda _: False)
+    assert (name(2**16 - 1) == low, name(2**16) == high) == (True, False)
 
 
 def test_packing_in_many_batches_equals_packing_in_one(tmp_path, tokenizer, monkeypatch):
