@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import functools
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -27,10 +28,26 @@ class Tap:
     """
 
     def __init__(self) -> None:
+        self._is_exact = False
+        self._outside = contextlib.ExitStack()
         self.reset()
+
+    @contextlib.contextmanager
+    def exact_logits(self) -> Iterator[None]:
+        """Compute the output embedding in float32 while the block runs, outside of autocast.
+
+        Between -128 and -64, where logits of some decoders lie, neighbouring numbers of bfloat16 are 0.5 apart, so different
+        answers have equal logits. For evaluation: training keeps the arithmetic of its keys.
+        """
+        self._is_exact = True
+        try:
+            yield
+        finally:
+            self._is_exact = False
 
     def reset(self) -> None:
         """Close the tap and forget the pass."""
+        self._outside.close()
         self.is_open = False
         self.num_prompt = 0
         self.num_tokens = 0
@@ -47,6 +64,7 @@ class Tap:
         model.get_input_embeddings().register_forward_hook(self._after_words)
         base.register_forward_hook(self._after_base)
         decoder.register_forward_pre_hook(self._before_decoder)
+        decoder.register_forward_hook(self._after_decoder)
         for index, layer in enumerate(layers):
             layer.register_forward_pre_hook(functools.partial(self._before_layer, index))
 
@@ -91,10 +109,17 @@ class Tap:
         if self.captures:
             self.captured = args[0]
             return (args[0][:1, :1], *args[1:])
-        if self.word_map is None:
-            return None
-        mapped = self.word_map.features(args[0], positions=self.positions, num_tokens=self.num_tokens)
-        return (mapped, *args[1:])
+        features = args[0]
+        if self.word_map is not None:
+            features = self.word_map.features(features, positions=self.positions, num_tokens=self.num_tokens)
+        where = features.device.type
+        if self._is_exact and torch.is_autocast_enabled(where):
+            self._outside.enter_context(torch.autocast(where, enabled=False))
+            features = features.float()
+        return (features, *args[1:])
+
+    def _after_decoder(self, _module: nn.Module, _args: Any, _logits: Tensor) -> None:
+        self._outside.close()
 
 
 class Positions:

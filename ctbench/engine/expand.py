@@ -205,6 +205,7 @@ class _Expansion:
         num_steps = self.steps[number - 1]
         length = trunk_steps(recipe, num_steps)
         is_shared = self.start is not None and self.plan.parents[number - 1] == BASE and length == num_steps
+        probed = self.inputs.probed(self.plan, number) if recipe.probes else None
         trainer = self.start if self.start is not None and is_shared else self.own
         identity = StageIdentity(
             backbone=None if parent else self.inputs.backbone,
@@ -218,9 +219,10 @@ class _Expansion:
             seed=self.seed,
             build_seed=self.seed,
             place=stage_place(stream, self.plan, self.steps, number),
-            probed=self.inputs.probed(self.plan, number) if recipe.probes else None,
+            probed=probed,
             general=trainer.general,
             ranks=num_ranks() if num_ranks() > 1 else None,
+            logits=self.inputs.readings.losses if probed else None,
         )
         parents, title = (parent,) if parent else (), f"stage {number} ({', '.join(domains)})"
         if is_shared:
@@ -245,6 +247,7 @@ class _Expansion:
             text=tuple(self.inputs.text.get(name) or text_digest(stream, name) for name in names),
             recipe=loss_recipe(recipe),
             arithmetic=dataclasses.replace(self.inputs.arithmetic["pretrain"], compiled=False),
+            logits=self.inputs.readings.losses,
         )
         what = "general LM loss" if names == (GENERAL,) else "LM loss"
         title = f"{what} after stage {source}" if source else f"{what} of the base"
@@ -260,7 +263,8 @@ class _Expansion:
             recipe=cell_recipe(recipe),
             arithmetic=self.inputs.arithmetic["finetune"],
             seed=UNSEEDED if is_zero_shot else finetune_seed,
-            pairs=self.inputs.pairs.get(name),
+            pairs=self.inputs.readings.pairs.get(name),
+            logits=self.inputs.readings.cells.get(name),
         )
         how = "without fine-tuning" if is_zero_shot else f"fine-tuning seed {finetune_seed}"
         title = f"cell {name} in row {source}, {how}"

@@ -98,6 +98,7 @@ class StageIdentity:
         probed: what is measured inside the stage; None for nothing.
         general: fingerprint of the general text if the method reads it in its stages, else None.
         ranks: number of ranks that train it together; None for one process.
+        logits: precision of the logits of what is `probed`, None where it is that of `arithmetic`.
     """
 
     kind: Literal["stage"] = "stage"
@@ -116,6 +117,7 @@ class StageIdentity:
     probed: Probed | None = None
     general: str | None = None
     ranks: int | None = None
+    logits: str | None = None
 
     @property
     def goes_on(self) -> bool:
@@ -157,6 +159,7 @@ class LossIdentity:
         domains: all domains, and their `text` fingerprints.
         recipe: how text is read.
         arithmetic: precision and device.
+        logits: precision of the logits, None where it is that of `arithmetic`.
     """
 
     kind: Literal["loss"] = "loss"
@@ -166,6 +169,7 @@ class LossIdentity:
     text: tuple[str, ...]
     recipe: Mapping[str, Any]
     arithmetic: Arithmetic
+    logits: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,6 +177,7 @@ class CellIdentity:
     """What a cell depends on: the LM, the end task (its fingerprint), the recipe and the fine-tuning seed.
 
     `pairs` is the version of how pairs of texts are read, see `ctbench.engine.readings`; None where it never changed.
+    `logits` is the precision of the logits that answers are read off, None where it is that of `arithmetic`.
     """
 
     kind: Literal["cell"] = "cell"
@@ -183,12 +188,13 @@ class CellIdentity:
     arithmetic: Arithmetic
     seed: int
     pairs: int | None = None
+    logits: str | None = None
 
 
 Identity = BaseIdentity | StageIdentity | LossIdentity | CellIdentity
 
 
-_LATER: Final = ("place", "span", "probed", "general", "ranks", "pairs")
+_LATER: Final = ("place", "span", "probed", "general", "ranks", "pairs", "logits")
 """Fields of identities added since nodes exist: at None they do not enter keys."""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -20,7 +20,7 @@ from ctbench.engine.identity import Arithmetic, Probed
 from ctbench.engine.job import Job
 from ctbench.engine.node import Lookup, Node, digest, plain
 from ctbench.engine.preflight import require_names
-from ctbench.engine.readings import versions_of_pairs
+from ctbench.engine.readings import Readings, readings_of
 from ctbench.engine.recipes import choose_recipe
 from ctbench.engine.starts import Trainer, start_of
 from ctbench.errors import BadConfig, BadPlugin, CTBenchError, code_place, first_line
@@ -50,7 +50,7 @@ class Inputs:
         lookup: where workers find things, without the method.
         base: node of the untouched LM; None for a given checkpoint and a shipped base.
         backbone: key of the base node, or digest of the files of the checkpoint or the shipped base.
-        pairs: version of how the model reads each task of pairs by its domain, where that changed since nodes exist.
+        readings: how the model reads tasks and texts, where that changed since nodes exist.
     """
 
     job: Job
@@ -66,7 +66,7 @@ class Inputs:
     lookup: Lookup
     base: Node | None
     backbone: str
-    pairs: Mapping[str, int] = field(default_factory=dict)
+    readings: Readings
 
     @cached_property
     def data_digest(self) -> str:
@@ -92,7 +92,7 @@ class Inputs:
                 ],
                 "backbone": self.backbone,
                 "precision": {table: each.precision for table, each in self.arithmetic.items()},
-                **({"pairs": self.pairs} if self.pairs else {}),
+                **self.readings.changed(),
             }
         )[:16]
 
@@ -172,7 +172,7 @@ def read_inputs(job: Job, *, like: Inputs | None = None) -> Inputs:
         lookup=dataclasses.replace(lookup, base=start.node.key if start.node else None),
         base=start.node,
         backbone=start.backbone,
-        pairs=versions_of_pairs(stream, model, online=job.online),
+        readings=readings_of(stream, model, arithmetic, online=job.online),
     )
 
 

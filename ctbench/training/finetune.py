@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Mapping
@@ -139,7 +140,7 @@ def _evaluate(solver: Solver, examples: Split) -> tuple[dict[str, float], float]
     where, meter = next(solver.backbone.parameters()).device, FlopMeter()
     solver.eval()
     answers: list[Any] = [None] * len(examples.ids)
-    with torch.inference_mode(), autocast(solver.recipe.precision, where):
+    with torch.inference_mode(), autocast(solver.recipe.precision, where), solver.scoring():
         batches = by_length(examples.lengths)
         sample = counted(len(batches))
         for index, rows in enumerate(batches):
@@ -173,7 +174,8 @@ class HeldOut:
 def held_out_loss(backbone: Backbone, blocks: Blocks, *, domain: str, recipe: PretrainRecipe) -> HeldOut:
     """Return the mean LM loss of a domain's held-out text.
 
-    The masks depend on the domain alone, so they are the same for all rows, methods and seeds.
+    The masks depend on the domain alone, so they are the same for all rows, methods and seeds. Logits of a decoder are computed
+    in float32; those of an encoder are small.
 
     Args:
         backbone: the LM, on its device.
@@ -190,7 +192,8 @@ def held_out_loss(backbone: Backbone, blocks: Blocks, *, domain: str, recipe: Pr
     total, squares, places = 0.0, 0.0, 0
     meter = FlopMeter()
     backbone.eval()
-    with torch.inference_mode(), autocast(recipe.precision, where):
+    exactly = backbone.tap.exact_logits() if backbone.objective == "clm" else contextlib.nullcontext()
+    with torch.inference_mode(), autocast(recipe.precision, where), exactly:
         for first in range(0, count, per_batch):
             rows = np.arange(first, min(first + per_batch, count))
             batch = masker(blocks[rows], generator).to(where)

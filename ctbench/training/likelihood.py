@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -39,6 +40,10 @@ class Chooser(Solver):
     def take(self, examples: ChoiceSplit, rows: Rows) -> tuple[Batch, Tensor]:
         """Return texts with answers, and the tokens of the answers [M], which `positions` predict."""
         return self._answers(examples.ids, examples.starts, rows)
+
+    def scoring(self) -> AbstractContextManager[None]:
+        """Return the context in which logits tell any two answers apart."""
+        return self.backbone.tap.exact_logits()
 
     def read(self, logits: Tensor, targets: Tensor, examples: ChoiceSplit, rows: Rows) -> Sequence[float]:
         """Return the log-probability of each answer in nats, summed over its tokens."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -42,6 +43,10 @@ class Solver(nn.Module):
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Return the training loss of what `forward` returned, in float32."""
         return F.cross_entropy(logits, targets)
+
+    def scoring(self) -> AbstractContextManager[None]:
+        """Return the context in which examples are answered."""
+        return nullcontext()
 
     def read(self, logits: Tensor, targets: Tensor, examples: Any, rows: Rows) -> Sequence[Any]:
         """Return the answer to each of the examples `rows`."""

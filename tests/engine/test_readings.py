@@ -10,7 +10,8 @@ import pytest
 from checkpoints import make_tokenizer
 from small_streams import spec_of
 
-from ctbench.engine.readings import PAIRS_VERSION
+from ctbench.engine.identity import plain_identity
+from ctbench.engine.readings import EXACT, PAIRS_VERSION, Readings
 
 STREAM = """
 kind = "domain"
@@ -90,5 +91,43 @@ def test_cells_of_pairs_have_other_keys_where_the_model_is_told_which_text_is_wh
     }
     assert cells["singles"].key == before["singles"]
     assert (cells["pairs"].key == before["pairs"]) == (version is None)
-    protocol = dataclasses.replace(run.inputs, pairs={}).protocol
+    protocol = dataclasses.replace(run.inputs, readings=Readings()).protocol
     assert (run.inputs.protocol == protocol) == (version is None)
+
+
+CHOICE = """
+[[domains]]
+name = "choice"
+text = { source = "files", path = "text.txt" }
+task = { source = "files", kind = "choice", choices = ["text", "other"], zero_shot = true, test = "choice.jsonl" }
+
+[pretrain]"""
+
+
+@pytest.mark.parametrize("probes", [0, 2])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_logits_in_float32_change_the_keys_of_what_is_read_off_them_in_bf16(
+    stream, checkpoint, tmp_path, precision, probes
+):
+    text = STREAM.replace("[pretrain]", CHOICE.strip()).replace('"fp32"', f'"{precision}"')
+    (tmp_path / "mine.toml").write_text(text)
+    (tmp_path / "choice.jsonl").write_text(json.dumps({"text": "w1", "other": "w2", "label": 0}))
+    run = spec_of(stream=stream, model=str(checkpoint("llama")), settings=(f"pretrain.probes={probes}",))
+    exact = EXACT if precision == "bf16" else None
+    assert {name: node.identity.logits for name, node in cells_of(run).items()} == {
+        "pairs": None,
+        "singles": None,
+        "choice": exact,
+    }
+    assert {node.identity.logits for node in run.losses.values()} == {exact}
+    assert [node.identity.logits for node in run.stages] == [None, *[exact if probes else None] * 2]
+    assert all("logits" not in plain_identity(node.identity) for node in run.nodes if node.identity.logits is None)
+    before = dataclasses.replace(run.inputs, readings=dataclasses.replace(run.inputs.readings, cells={}, losses=None))
+    assert (before.protocol == run.inputs.protocol) == (exact is None)
+
+
+@pytest.mark.parametrize("model_type", ["bert", "modernbert"])
+def test_keys_of_losses_of_encoders_in_bf16_stay(stream, checkpoint, tmp_path, model_type):
+    (tmp_path / "mine.toml").write_text(STREAM.replace('"fp32"', '"bf16"'))
+    run = spec_of(stream=stream, model=str(checkpoint(model_type)))
+    assert {node.identity.logits for node in (*run.losses.values(), *run.cells.values(), *run.stages)} == {None}
