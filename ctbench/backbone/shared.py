@@ -161,23 +161,31 @@ def _run(
 
 @contextlib.contextmanager
 def _own_noise(device: torch.device, ranks: Ranks, number: int) -> Iterator[None]:
-    """Let torch's generator of a GPU, which draws dropout there, differ between ranks while a pass runs.
+    """Let torch's generator, which draws dropout on a GPU, differ between ranks while a pass runs.
+
+    On a CPU, families of the table draw nothing from it: their masks are cut from those of the whole batch. Others may, such
+    as dropout inside of torch's attention.
 
     Args:
         device: where the LM lies.
         ranks: this rank among those that share the pass.
         number: differs from pass to pass of an update.
     """
-    if ranks.size == 1 or device.type == "cpu":  # there, masks are cut from those of the whole batch
+    if ranks.size == 1:
         yield
         return
-    module = torch.get_device_module(device)
-    state = module.get_rng_state(device)
-    module.manual_seed(seed_from(module.initial_seed(), [str(ranks.number)], f"pass:{number}") >> 1)
+    # torch.manual_seed would seed every device; the CPU's own generator is asked for its state alike.
+    module: Any = torch.default_generator if device.type == "cpu" else torch.get_device_module(device)
+    initial = seed_from(module.initial_seed(), [str(ranks.number)], f"pass:{number}") >> 1
+    state = module.get_state() if device.type == "cpu" else module.get_rng_state(device)
+    module.manual_seed(initial)
     try:
         yield
     finally:
-        module.set_rng_state(state, device)
+        if device.type == "cpu":
+            module.set_state(state)
+        else:
+            module.set_rng_state(state, device)
 
 
 def _rows_of(given: Condition | None, first: int, last: int) -> Condition | None:

@@ -222,6 +222,7 @@ class _Expansion:
             probed=probed,
             general=trainer.general,
             ranks=num_ranks() if num_ranks() > 1 else None,
+            noise=self.inputs.readings.noise,
             logits=self.inputs.readings.losses if probed else None,
         )
         parents, title = (parent,) if parent else (), f"stage {number} ({', '.join(domains)})"

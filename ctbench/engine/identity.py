@@ -99,6 +99,7 @@ class StageIdentity:
         general: fingerprint of the general text if the method reads it in its stages, else None.
         ranks: number of ranks that train it together; None for one process.
         logits: precision of the logits of what is `probed`, None where it is that of `arithmetic`.
+        noise: version of how ranks draw dropout with torch's generator; None for one process, or if nothing draws from it.
     """
 
     kind: Literal["stage"] = "stage"
@@ -118,6 +119,7 @@ class StageIdentity:
     general: str | None = None
     ranks: int | None = None
     logits: str | None = None
+    noise: int | None = None
 
     @property
     def goes_on(self) -> bool:
@@ -194,7 +196,7 @@ class CellIdentity:
 Identity = BaseIdentity | StageIdentity | LossIdentity | CellIdentity
 
 
-_LATER: Final = ("place", "span", "probed", "general", "ranks", "pairs", "logits")
+_LATER: Final = ("place", "span", "probed", "general", "ranks", "pairs", "logits", "noise")
 """Fields of identities added since nodes exist: at None they do not enter keys."""
 
 

@@ -11,7 +11,7 @@ from checkpoints import make_tokenizer
 from small_streams import spec_of
 
 from ctbench.engine.identity import plain_identity
-from ctbench.engine.readings import EXACT, PAIRS_VERSION, Readings
+from ctbench.engine.readings import EXACT, NOISE_VERSION, PAIRS_VERSION, Readings
 
 STREAM = """
 kind = "domain"
@@ -131,3 +131,23 @@ def test_keys_of_losses_of_encoders_in_bf16_stay(stream, checkpoint, tmp_path, m
     (tmp_path / "mine.toml").write_text(STREAM.replace('"fp32"', '"bf16"'))
     run = spec_of(stream=stream, model=str(checkpoint(model_type)))
     assert {node.identity.logits for node in (*run.losses.values(), *run.cells.values(), *run.stages)} == {None}
+
+
+def test_ranks_that_draw_dropout_with_torch_have_other_keys(stream, checkpoint, tmp_path, monkeypatch):
+    folder = shutil.copytree(checkpoint("bert"), tmp_path / "copy")
+    asked = {
+        "known": {"model": str(checkpoint("bert"))},
+        "foreign": {"model": str(folder)},
+    }
+    told = json.loads((folder / "config.json").read_text()) | {"model_type": "albert"}
+    (folder / "config.json").write_text(json.dumps(told))
+
+    def noise():
+        return {name: spec_of(stream=stream, **each).stages[0].identity.noise for name, each in asked.items()}
+
+    assert noise() == {"known": None, "foreign": None}
+    for name, value in {"WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}.items():
+        monkeypatch.setenv(name, value)
+    assert noise() == {"known": None, "foreign": NOISE_VERSION}
+    monkeypatch.setenv("CTBENCH_PLAIN_KERNELS", "1")
+    assert noise() == {"known": NOISE_VERSION, "foreign": NOISE_VERSION}

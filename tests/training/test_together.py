@@ -8,10 +8,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from checkpoints import make_tokenizer
 from method_helpers import QUICK, core_first
 from rank_runs import CLOSE, assert_alike, largest_difference, train_with_ranks
 from rank_stages import CONTROLS, UNEVEN, make_world, train
 
+from ctbench.backbone import Backbone, Batch
 from ctbench.backbone.loading import load_backbone
 from ctbench.backbone.replay import checkpoint_layers
 from ctbench.backbone.shared import Sharing
@@ -177,3 +179,35 @@ def test_a_pass_with_a_gradient_outside_of_the_loss_is_not_shared(world):
     backbone.sharing = Sharing(Ranks(1, 2))
     assert backbone(batch).hidden.shape[0] == 4  # without a word to the other rank, who does not exist
     assert Method.loss  # what is averaged is the loss of a method, see the test of two ranks
+
+
+@pytest.fixture(scope="module")
+def foreign():
+    """An LM of a family without a row in the table, whose attention draws dropout from torch's generator."""
+    from transformers import AlbertConfig, AlbertForMaskedLM
+
+    tokenizer = make_tokenizer()
+    sizes = {"hidden_size": 32, "embedding_size": 32, "num_attention_heads": 2, "intermediate_size": 48}
+    shares = {"attention_probs_dropout_prob": 0.3, "hidden_dropout_prob": 0.0}
+    config = AlbertConfig(vocab_size=len(tokenizer), num_hidden_layers=1, **sizes, **shares)
+    torch.manual_seed(0)
+    return Backbone(AlbertForMaskedLM(config), tokenizer=tokenizer, objective="mlm", name="albert").train()
+
+
+def drawn_by(backbone, number, num_passes=1, forward_tokens=0):
+    """The hidden states of a rank's own rows in the passes of an update, and what torch draws next."""
+    torch.manual_seed(3)
+    backbone.forward_tokens = forward_tokens
+    batch = Batch(input_ids=torch.arange(5, 13).expand(4, 8))  # equal rows
+    backbone.sharing = Sharing(Ranks(number, 2))
+    with torch.random.fork_rng(devices=[]), backbone.sharing.averaging():
+        found = [backbone(batch)._parts[0].hidden.detach() for _ in range(num_passes)]
+        return found, float(torch.rand(()))
+
+
+def test_ranks_draw_dropout_of_torch_apart_on_a_cpu_and_their_generators_stay_in_step(foreign):
+    ((first,), after), ((second,), after_second) = (drawn_by(foreign, number) for number in (0, 1))
+    assert not torch.equal(first, second)
+    assert after == after_second
+    ((again,), _) = drawn_by(foreign, 0)
+    assert torch.equal(first, again)
