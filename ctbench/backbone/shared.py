@@ -46,11 +46,13 @@ class Sharing:
         self.ranks = ranks
         self.num_parts = num_parts
         self.in_loss = False
+        self._num_passes = 0
 
     @contextlib.contextmanager
     def averaging(self) -> Iterator[None]:
         """Let ranks share passes with gradients while the block runs: the caller averages the gradients."""
         self.in_loss = True
+        self._num_passes = 0  # within an update: a resumed stage draws the dropout of one that was not interrupted
         try:
             yield
         finally:
@@ -65,7 +67,8 @@ class Sharing:
         asks, parts = lm and batch.positions is not None, [_divided(*rows, self.num_parts) for rows in ends]
         places = [torch.cat([_places(batch, *rows) for rows in each]) if asks else None for each in parts]
         found = []
-        with backbone.dropout_source.sharing() as take, _own_noise(backbone.device, ranks, before):
+        self._num_passes += 1
+        with backbone.dropout_source.sharing() as take, _own_noise(backbone.device, ranks, self._num_passes):
             for first, last in parts[ranks.number]:
                 take(first, last - first, num_rows)
                 found.append(self._part(backbone, batch, given, (first, last), lm=lm))

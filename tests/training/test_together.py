@@ -211,3 +211,10 @@ def test_ranks_draw_dropout_of_torch_apart_on_a_cpu_and_their_generators_stay_in
     assert after == after_second
     ((again,), _) = drawn_by(foreign, 0)
     assert torch.equal(first, again)
+
+
+def test_dropout_of_ranks_does_not_depend_on_the_passes_before_an_update_but_differs_within_it(foreign):
+    """A resumed stage has made none of the passes before, and counts its tokens anew."""
+    (whole, _), (resumed, _) = (drawn_by(foreign, 1, num_passes=2, forward_tokens=seen) for seen in (4_096, 0))
+    assert not torch.equal(*whole)
+    assert all(map(torch.equal, whole, resumed))
