@@ -9,7 +9,7 @@ from ctbench.errors import BadData
 from ctbench.plugins.find import find_plugins, get_stream
 
 REAL = ("arxiv-years", "dapset", "dapset-mini", "topics", "tweet")
-OTHERS = {"topics": ("bert-tiny", "minilm", "hour")}
+OTHERS = {"topics": ("bert-tiny", "minilm", "hour"), "arxiv-years": ("bert-tiny",), "dapset-mini": ("bert-tiny",)}
 """Recipes between the two that every stream of real text has."""
 
 
