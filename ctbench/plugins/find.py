@@ -7,24 +7,19 @@ use. Built-in plug-ins go the same way as third-party ones.
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
-import importlib
 import importlib.util
 import inspect
-import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, fields
 from difflib import get_close_matches
 from functools import lru_cache
-from importlib.machinery import EXTENSION_SUFFIXES, SOURCE_SUFFIXES, ExtensionFileLoader, FileFinder, SourceFileLoader
 from importlib.metadata import entry_points
 from pathlib import Path
-from types import CodeType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from ctbench.errors import BadConfig, BadPlugin, UnknownName, code_place, did_you_mean, first_line
 from ctbench.machine.files import read_path
+from ctbench.plugins.importing import import_method
 from ctbench.plugins.plugin import Plugin
 from ctbench.plugins.source import describe_method, method_class, parse_method
 
@@ -134,7 +129,7 @@ def load_class(plugin: Plugin) -> type[Method]:
 
     name = method_class(plugin, parse_method(plugin)).name
     try:
-        module = importlib.import_module(plugin.module) if plugin.module else _import_file(plugin)
+        module = import_method(plugin)
     except BadPlugin:
         raise
     except (Exception, SystemExit) as error:  # third-party code may raise anything at import
@@ -192,69 +187,6 @@ def _check_literals(plugin: Plugin, cls: type[Method]) -> None:
             f"traits and paper of method '{plugin.name}' must be literals in the class, such as "
             "traits = Traits(grows=True): they are listed without importing it"
         )
-
-
-def _import_file(plugin: Plugin) -> Any:
-    name = f"ctbench_file_{plugin.name}_{hashlib.sha256(plugin.path.read_bytes()).hexdigest()[:12]}"
-    if name in sys.modules:
-        return sys.modules[name]
-    spec = importlib.util.spec_from_file_location(name, plugin.path, loader=_FromSource(name, str(plugin.path)))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        with _files_beside(plugin.path.parent):
-            spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
-
-
-class _FromSource(SourceFileLoader):
-    """Runs a file as it is now and leaves no bytecode beside it.
-
-    Bytecode counts as that of a file with its length, written in the same second. A method that a script writes anew for
-    every trial would then run as the one before, under the digest of the new one.
-    """
-
-    def get_code(self, fullname: str) -> CodeType:
-        path = self.get_filename(fullname)
-        code: CodeType = self.source_to_code(self.get_data(path), path)
-        return code
-
-
-@contextlib.contextmanager
-def _files_beside(folder: Path) -> Iterator[None]:
-    """Let a file import what lies beside it, behind everything that is installed: no file there hides a module.
-
-    The modules are forgotten again, so that two folders may each have one of the same name.
-    """
-
-    def finder(path: str) -> FileFinder:
-        if not Path(path).is_relative_to(folder):
-            raise ImportError(f"{path} is elsewhere")
-        return FileFinder(path, (ExtensionFileLoader, EXTENSION_SUFFIXES), (_FromSource, SOURCE_SUFFIXES))
-
-    before = {*sys.modules}
-    _forget_finders(folder)
-    sys.path.append(str(folder))
-    sys.path_hooks.insert(0, finder)
-    try:
-        yield
-    finally:
-        sys.path.remove(str(folder))
-        sys.path_hooks.remove(finder)
-        _forget_finders(folder)
-        for name in {*sys.modules} - before:
-            place = getattr(sys.modules[name], "__file__", None)
-            if place is not None and folder in Path(place).parents:
-                del sys.modules[name]
-
-
-def _forget_finders(folder: Path) -> None:
-    for path in [path for path in sys.path_importer_cache if Path(path).is_relative_to(folder)]:
-        del sys.path_importer_cache[path]
 
 
 def get_method(name: str, **settings: Any) -> Method:

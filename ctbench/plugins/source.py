@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ctbench.errors import BadPlugin
@@ -141,11 +142,19 @@ def source_digest(plugin: Plugin) -> str:
         BadPlugin: the file, or one of its own that it imports, cannot be parsed.
     """
     parse_method(plugin)  # raises BadPlugin for a file that cannot be parsed
-    own = _digest(plugin.path.read_text(encoding="utf-8"))
-    beside = sorted(
-        f"{name} {path.name} {_digest(path.read_text(encoding='utf-8'))}" for name, path in neighbours(plugin)
-    )
+    own = file_digest(plugin.path)
+    beside = sorted(f"{name} {path.name} {file_digest(path)}" for name, path in neighbours(plugin))
     return hashlib.sha256("".join([own, *beside]).encode()).hexdigest() if beside else own
+
+
+def file_digest(path: Path) -> str:
+    """Return what a file adds to `source_digest`: the SHA-256 of its syntax tree, without what no number depends on.
+
+    Raises:
+        BadPlugin: it cannot be parsed.
+    """
+    parse_file(path, "a file that a method imports")
+    return _digest(path.read_text(encoding="utf-8"))
 
 
 @lru_cache(maxsize=64)

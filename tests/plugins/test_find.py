@@ -1,7 +1,8 @@
-"""Methods that are files run as they are written now."""
+"""Methods run as they are written now, or are refused."""
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from pathlib import Path
@@ -9,6 +10,10 @@ from pathlib import Path
 import pytest
 
 from ctbench import get_method
+from ctbench.errors import BadPlugin
+from ctbench.plugins.find import find_plugin, load_class
+from ctbench.plugins.plugin import Plugin
+from ctbench.plugins.source import source_digest
 
 METHOD = '''"""A method."""
 from ctbench import Method, hyper
@@ -57,3 +62,66 @@ def test_a_method_leaves_no_bytecode_beside_it_and_no_finder(folder, package):
     assert not list(folder.rglob("__pycache__"))
     assert (sys.path_hooks, sys.path) == (hooks, paths)
     assert not [path for path in sys.path_importer_cache if str(folder) in path]
+
+
+@pytest.mark.parametrize("package", ["beside", "words"])
+@pytest.mark.parametrize("is_imported", [False, True])
+def test_a_file_that_a_method_imports_is_read_anew_when_it_was_edited(folder, package, is_imported, monkeypatch):
+    path = write(folder, value=0.1, package=package)
+    if is_imported:  # by the process itself, as a notebook beside the method does
+        monkeypatch.syspath_prepend(str(folder))
+        monkeypatch.setitem(sys.modules, package, importlib.import_module(package))
+    paths = [*sys.path]
+    assert get_method(path).reads == 0.1
+    before = source_digest(find_plugin("method", path))
+    (folder / ("beside.py" if package == "beside" else "words/inner.py")).write_text("VALUE = 0.2\n")
+    assert get_method(path).reads == 0.2
+    assert source_digest(find_plugin("method", path)) != before
+    assert sys.path == paths
+    assert (package in sys.modules) == is_imported
+    for name in [name for name in sys.modules if name.startswith(f"{package}.")]:
+        del sys.modules[name]
+
+
+def register(folder: Path, package: str, value: float, *, names: tuple[str, ...] = ("mine", "other")) -> list[Plugin]:
+    """Write a package of methods that import one helper, as entry points would find them."""
+    root = folder / package
+    root.mkdir(exist_ok=True)
+    (root / "__init__.py").touch()
+    (root / "helper.py").write_text(f"VALUE = {value}\n")
+    for name in names:
+        (root / f"{name}.py").write_text(METHOD.format(value=0.1, package=f"{package}.helper"))
+    return [Plugin(kind="method", name=name, path=root / f"{name}.py", module=f"{package}.{name}") for name in names]
+
+
+def test_a_registered_method_that_was_edited_since_it_was_imported_is_refused(folder, monkeypatch):
+    monkeypatch.syspath_prepend(str(folder))
+    plugin, _ = register(folder, "edited_method", 0.1)
+    text = plugin.path.read_text()
+    assert load_class(plugin).share == 0.1
+    plugin.path.write_text(text.replace("0.1", "0.2"))
+    with pytest.raises(BadPlugin, match=r"^method 'mine' was edited since this process imported it; restart Python$"):
+        load_class(plugin)
+    plugin.path.write_text(f"# a comment\n{text}")
+    assert load_class(plugin).share == 0.1
+
+
+def test_a_registered_method_is_refused_when_a_file_that_another_one_imported_was_edited(folder, monkeypatch):
+    monkeypatch.syspath_prepend(str(folder))
+    mine, other = register(folder, "edited_helper", 0.1)
+    assert load_class(mine).reads == 0.1
+    register(folder, "edited_helper", 0.2)
+    for plugin in (mine, other):
+        with pytest.raises(BadPlugin, match=f"^helper.py of method '{plugin.name}' was edited since this process"):
+            load_class(plugin)
+
+
+def test_a_registered_method_that_could_not_be_imported_may_be_mended(folder, monkeypatch):
+    monkeypatch.syspath_prepend(str(folder))
+    mine, _ = register(folder, "mended_method", 0.1)
+    text = mine.path.read_text()
+    mine.path.write_text(f"{text}\nraise SystemExit('broken')\n")
+    with pytest.raises(BadPlugin, match="cannot be imported"):
+        load_class(mine)
+    mine.path.write_text(text)
+    assert load_class(mine).reads == 0.1
