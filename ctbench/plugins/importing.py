@@ -100,7 +100,7 @@ def _files_beside(folder: Path, own: Iterable[str]) -> Iterator[None]:
     """
 
     def finder(path: str) -> FileFinder:
-        if not Path(path).is_relative_to(folder):
+        if not Path(path).resolve().is_relative_to(folder):  # PYTHONPATH may name it through a link
             raise ImportError(f"{path} is elsewhere")
         return FileFinder(path, (ExtensionFileLoader, EXTENSION_SUFFIXES), (_FromSource, SOURCE_SUFFIXES))
 
@@ -121,12 +121,17 @@ def _files_beside(folder: Path, own: Iterable[str]) -> Iterator[None]:
         sys.path_hooks.remove(finder)
         _forget_finders(folder)
         for name in {*sys.modules} - before:
-            place = getattr(sys.modules[name], "__file__", None)
-            if place is not None and folder in Path(place).parents:
+            if any(folder in Path(place).resolve().parents for place in _places(sys.modules[name])):
                 del sys.modules[name]
         sys.modules.update(aside)
 
 
+def _places(module: ModuleType) -> list[str]:
+    """Return the file of a module, or the folders of a package without __init__.py."""
+    file = getattr(module, "__file__", None)
+    return [file] if file else [*getattr(module, "__path__", ())]
+
+
 def _forget_finders(folder: Path) -> None:
-    for path in [path for path in sys.path_importer_cache if Path(path).is_relative_to(folder)]:
+    for path in [path for path in sys.path_importer_cache if Path(path).resolve().is_relative_to(folder)]:
         del sys.path_importer_cache[path]

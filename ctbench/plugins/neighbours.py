@@ -51,7 +51,11 @@ def _is_found_elsewhere(name: str, folder: Path) -> bool:
         return True
     with contextlib.suppress(ImportError, ValueError):
         spec = importlib.util.find_spec(name)
-        return spec is not None and folder not in Path(spec.origin or "/").parents
+        if spec is None:
+            return False
+        # a package without __init__.py has folders in place of an origin; that of a built-in module is no path
+        places = [spec.origin] if spec.has_location else (spec.submodule_search_locations or ())
+        return not any(folder.resolve() in Path(place).resolve().parents for place in places if place)
     return False
 
 

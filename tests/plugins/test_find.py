@@ -83,6 +83,27 @@ def test_a_file_that_a_method_imports_is_read_anew_when_it_was_edited(folder, pa
         del sys.modules[name]
 
 
+@pytest.mark.parametrize("package", ["beside", "words", "bare"])
+def test_what_a_method_imports_enters_its_digest_also_if_a_link_to_its_folder_is_on_the_path(
+    folder, package, monkeypatch
+):
+    link = folder / "link"
+    link.symlink_to(folder, target_is_directory=True)
+    monkeypatch.syspath_prepend(str(link))
+    module = "bare.inner" if package == "bare" else package
+    path = write(folder, value=0.1, package=module)
+    inner = folder / ("beside.py" if package == "beside" else f"{package}/inner.py")
+    inner.parent.mkdir(exist_ok=True)
+    digests = set()
+    for value in (0.1, 0.2):
+        inner.write_text(f"VALUE = {value}\n")
+        assert get_method(path).reads == value
+        digests.add(source_digest(find_plugin("method", path)))
+    assert len(digests) == 2
+    assert package not in sys.modules
+    assert not list(folder.glob("*/__pycache__"))
+
+
 def register(folder: Path, package: str, value: float, *, names: tuple[str, ...] = ("mine", "other")) -> list[Plugin]:
     """Write a package of methods that import one helper, as entry points would find them."""
     root = folder / package
