@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import ast
 import contextlib
-import importlib.util
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -50,8 +50,9 @@ def _is_found_elsewhere(name: str, folder: Path) -> bool:
     if name == "ctbench":
         return True
     with contextlib.suppress(ImportError, ValueError):
-        spec = importlib.util.find_spec(name)
-        if spec is None:
+        # importlib.util.find_spec would return the module of that name which the process happens to have imported
+        found = (finder.find_spec(name, None) for finder in sys.meta_path)
+        if (spec := next(filter(None, found), None)) is None:
             return False
         # a package without __init__.py has folders in place of an origin; that of a built-in module is no path
         places = [spec.origin] if spec.has_location else (spec.submodule_search_locations or ())

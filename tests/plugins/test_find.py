@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,10 +29,14 @@ TIME = 1_700_000_000
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch) -> Path:
+def folder(tmp_path, monkeypatch) -> Iterator[Path]:
     monkeypatch.setattr(sys, "dont_write_bytecode", False)
     (tmp_path / "words").mkdir()
-    return tmp_path
+    before = {*sys.modules}
+    yield tmp_path
+    for name in {*sys.modules} - before:
+        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
 
 
 def write(folder: Path, *, value: float, package: str) -> str:
@@ -70,7 +75,7 @@ def test_a_file_that_a_method_imports_is_read_anew_when_it_was_edited(folder, pa
     path = write(folder, value=0.1, package=package)
     if is_imported:  # by the process itself, as a notebook beside the method does
         monkeypatch.syspath_prepend(str(folder))
-        monkeypatch.setitem(sys.modules, package, importlib.import_module(package))
+        importlib.import_module(package)
     paths = [*sys.path]
     assert get_method(path).reads == 0.1
     before = source_digest(find_plugin("method", path))
@@ -79,8 +84,20 @@ def test_a_file_that_a_method_imports_is_read_anew_when_it_was_edited(folder, pa
     assert source_digest(find_plugin("method", path)) != before
     assert sys.path == paths
     assert (package in sys.modules) == is_imported
-    for name in [name for name in sys.modules if name.startswith(f"{package}.")]:
-        del sys.modules[name]
+
+
+@pytest.mark.parametrize("package", ["beside", "words"])
+def test_what_a_process_imported_from_elsewhere_by_the_name_is_not_what_a_method_imports(folder, package, monkeypatch):
+    (folder / "elsewhere" / "words").mkdir(parents=True)
+    write(folder / "elsewhere", value=0.3, package=package)
+    path = write(folder, value=0.1, package=package)
+    before = source_digest(find_plugin("method", path))
+    with monkeypatch.context() as patch:
+        patch.syspath_prepend(str(folder / "elsewhere"))
+        module = importlib.import_module(package)
+    assert source_digest(find_plugin("method", path)) == before
+    assert get_method(path).reads == 0.1
+    assert sys.modules[package] is module
 
 
 @pytest.mark.parametrize("package", ["beside", "words", "bare"])
