@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -26,13 +25,13 @@ from ctbench.engine.job import (
     read_workers,
 )
 from ctbench.engine.launchers.events import CHECKPOINT_SECONDS
-from ctbench.engine.sweep import Choice, points, read_choice, read_settings, read_several
+from ctbench.engine.sweep import points, read_choice, read_several
+from ctbench.engine.tables import Table, merged, require
 from ctbench.errors import BadConfig
 
 if TYPE_CHECKING:
     from ctbench.engine.ray.options import RayOptions
     from ctbench.engine.slurm.options import SlurmOptions
-    from ctbench.engine.studyfile import StudyFile
     from ctbench.results.provenance import StudyRecord
 
 Several = str | Path | Sequence[Any]
@@ -65,31 +64,6 @@ OF_CALL: Final = (
     "log",
 )
 """Options that no study file has: all jobs of a call share them."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Table:
-    """A table of runs: every combination of what it holds is run.
-
-    Args:
-        methods: the methods with their own settings.
-        streams: names or paths; `models`, `recipes` and `precisions` hold None for a default.
-        seeds: run seeds; `orders`: orders of the domains.
-        reorder_periods: whether orders may permute periods of time.
-        control: whether the control is scored too.
-        set: settings to override, by key.
-    """
-
-    methods: tuple[Choice, ...]
-    streams: tuple[str, ...]
-    models: tuple[str | None, ...] = (None,)
-    recipes: tuple[str | None, ...] = (None,)
-    precisions: tuple[str | None, ...] = (None,)
-    seeds: tuple[int, ...] = (0,)
-    orders: tuple[int, ...] = (0,)
-    reorder_periods: bool = False
-    control: bool = False
-    set: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -190,14 +164,14 @@ class Study:
         _ = self.num_workers, self.cluster
         given, record = self._given(), None
         if self.study is None:
-            tables = [_require(Table(**{"methods": (), "streams": (), **given}))]
+            tables = [require(Table(**{"methods": (), "streams": (), **given}))]
         else:
             from ctbench.engine.studyfile import read_study
 
             found = read_study(self.study)
             record = self._record(found.name, found.digest, given)
-            tables = [_require(_merged(table, given)) for table in found.tables]
-        most = sum(_num_runs(table) for table in tables)
+            tables = [require(merged(table, given)) for table in found.tables]
+        most = sum(table.num_runs for table in tables)
         if most > MAX_RUNS:
             raise BadConfig(f"{most:,} runs are asked for; expected at most {MAX_RUNS:,} in one call")
         return tuple(job for table in tables for job in self._jobs(table, record))
@@ -227,7 +201,7 @@ class Study:
         return StudyRecord(name=name, digest=digest, changed=tuple(sorted(options.get(key, key) for key in given)))
 
     def _jobs(self, table: Table, record: StudyRecord | None) -> Iterator[Job]:
-        settings = read_settings(table.set, table.methods)
+        settings = table.settings
         shared = {name: getattr(self, name) for name in OF_CALL}
         protocols = itertools.product(
             table.streams, table.models, table.recipes, table.precisions, points(settings.protocol)
@@ -257,35 +231,3 @@ def _distinct(name: str, values: tuple[Any, ...]) -> tuple[Any, ...]:
         if values.count(value) > 1:
             raise BadConfig(f"--{name} names {getattr(value, 'place', value)} twice; once is enough")
     return values
-
-
-def _merged(file: StudyFile, given: Mapping[str, Any]) -> Table:
-    """Return a table of a file with what options replace of it; single settings are replaced by key."""
-    settings = {**file.set, **given.get("set", {})}
-    table = Table(
-        methods=file.methods,
-        streams=file.streams,
-        models=file.models or (None,),
-        recipes=file.recipes or (None,),
-        precisions=file.precisions or (None,),
-        seeds=file.seeds,
-        orders=file.orders,
-        reorder_periods=file.reorder_periods,
-        control=file.control,
-    )
-    return replace(table, **{**given, "set": settings})
-
-
-def _require(table: Table) -> Table:
-    for name, values in (("method", table.methods), ("stream", table.streams)):
-        if not values:
-            raise BadConfig(
-                f"no {name} is named: give --{name} NAME (ctbench ls {name}s), or a study file with the key '{name}s'"
-            )
-    return table
-
-
-def _num_runs(table: Table) -> int:
-    """Return how many runs a table asks for, found without making them."""
-    names = (table.streams, table.models, table.recipes, table.precisions, table.seeds, table.orders)
-    return math.prod(map(len, names)) * read_settings(table.set, table.methods).num_points

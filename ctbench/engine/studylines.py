@@ -128,7 +128,7 @@ class _Lines:
     def _hyper(self, method: str, key: str, value: str | None = None) -> str:
         """Return where a method's hyper-parameter is set, "" if nowhere or by the call."""
         own = f"{method}.{key}"
-        if own in self.but:
+        if own in self.but or f"method.{key}" in self.but:
             return ""
         tables = [(table, place) for table, place in self._values("methods") if isinstance(table, dict)]
         listed = [

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -117,29 +118,61 @@ def read_several(given: object, name: str) -> list[Any]:
     return found
 
 
-def read_settings(given: Mapping[str, Any] | Iterable[str], choices: Sequence[Choice]) -> Settings:
+def read_settings(
+    given: Mapping[str, Any] | Iterable[str],
+    choices: Sequence[Choice],
+    *,
+    over: Mapping[str, Any] | None = None,
+    has_call_methods: bool = False,
+) -> Settings:
     """Give every setting to the stream, to the methods that have it (`method.KEY`), or to one method (`NAME.KEY`).
 
     A list is several values to try, unless the key takes a list: then a list of lists is. `NAME.KEY` replaces what the
     method's own table says, and that replaces `method.KEY`.
 
+    Args:
+        given: the settings of a call, or of a study file.
+        choices: the methods.
+        over: settings of a call beside a study file, which replace whatever the file says, in tables of methods too.
+        has_call_methods: whether the call beside the file names the methods; then their tables replace all of `given`.
+
     Raises:
         CTBenchError: a key that nothing has, or a value of another kind.
     """
     _ = [choice.name for choice in choices]  # a name that no method has comes first
-    protocol: dict[str, tuple[Any, ...]] = {}
-    for_many: list[dict[str, tuple[Any, ...]]] = [{} for _ in choices]
-    for_one: list[dict[str, tuple[Any, ...]]] = [{} for _ in choices]
-    for key, raw in pairs(given):
+    over = over or {}
+    low = _layer([(key, over.get(key, value)) for key, value in pairs(given)], choices)
+    high = _layer(over.items(), choices)
+    methods = []
+    for number, choice in enumerate(choices):
+        own = [_own(choice)]
+        tables = [low.many[number], *([] if has_call_methods else own), low.one[number]]
+        tables += [high.many[number], *(own if has_call_methods else []), high.one[number]]
+        methods.append(dict(chain.from_iterable(table.items() for table in tables)))
+    return Settings(protocol={**low.protocol, **high.protocol}, methods=tuple(methods))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Layer:
+    """Settings from one place: for the stream, and by number of a method those for many and for this one."""
+
+    protocol: dict[str, tuple[Any, ...]]
+    many: list[dict[str, tuple[Any, ...]]]
+    one: list[dict[str, tuple[Any, ...]]]
+
+
+def _layer(given: Iterable[tuple[str, Any]], choices: Sequence[Choice]) -> _Layer:
+    found = _Layer(protocol={}, many=[{} for _ in choices], one=[{} for _ in choices])
+    for key, raw in given:
         value = read_setting(key, raw)
         table, _, name = key.partition(".")
         if table in (*TABLES, STREAM) and name:
-            protocol[key] = tuple(map(write_setting, _values(f"--set {key}", value, is_list=takes_list(key))))
+            is_list = takes_list(key)
+            found.protocol[key] = tuple(map(write_setting, _values(f"--set {key}", value, is_list=is_list)))
             continue
         for number in _receivers(key, choices):
-            (for_many if table == METHOD else for_one)[number][name] = _values(f"--set {key}", value)
-    methods = [{**many, **_own(choice), **one} for many, choice, one in zip(for_many, choices, for_one, strict=True)]
-    return Settings(protocol=protocol, methods=tuple(methods))
+            (found.many if table == METHOD else found.one)[number][name] = _values(f"--set {key}", value)
+    return found
 
 
 def _own(choice: Choice) -> dict[str, tuple[Any, ...]]:

@@ -115,6 +115,28 @@ def test_options_beside_a_file_replace_what_it_says_and_are_recorded(tmp_path):
     assert first.study.digest == read_study(path).digest
 
 
+OVER = [
+    ("methods = [{ name = 'ewc', weight = 0.1 }]", {"method.weight": 0.3}, {"weight": 0.3}),
+    ("methods = [{ name = 'ewc', weight = [0.1, 0.2] }]", {"ewc.weight": 0.3}, {"weight": 0.3}),
+    ("methods = 'ewc'\n[set]\n'ewc.weight' = 0.1", {"method.weight": 0.3}, {"weight": 0.3}),
+    ("methods = 'ewc'\n[set]\n'ewc.weight' = []", {"ewc.weight": 0.3}, {"weight": 0.3}),
+    ("methods = 'ewc'\n[set]\n'method.weight' = 0.1", {"method.weight": 0.3, "ewc.weight": 0.4}, {"weight": 0.4}),
+]
+
+
+@pytest.mark.parametrize(("text", "given", "expected"), OVER, ids=[text for text, *_ in OVER])
+def test_settings_of_the_call_replace_whatever_the_file_says(text, given, expected, tmp_path):
+    (job,) = Study(write(tmp_path, f"streams = 'domain'\n{text}"), set=given).jobs
+    assert job.method_settings == expected
+
+
+def test_the_table_of_a_method_of_the_call_replaces_the_settings_of_the_file(tmp_path):
+    path = write(tmp_path, "methods = 'ewc'\nstreams = 'domain'\n[set]\n'ewc.weight' = 0.1\n'ewc.num_examples' = 8")
+    for given, expected in (({}, 0.2), ({"method.weight": 0.3}, 0.2), ({"ewc.weight": 0.3}, 0.3)):
+        (job,) = Study(path, method=[{"name": "ewc", "weight": 0.2}], set=given).jobs
+        assert job.method_settings == {"weight": expected, "num_examples": 8}
+
+
 def test_comments_and_order_do_not_change_the_digest_and_a_value_does(tmp_path):
     path = write(tmp_path, EXAMPLE)
     before = read_study(path).digest
@@ -312,9 +334,10 @@ def test_among_several_places_the_one_of_the_wrong_value_is_named(text, message,
 
 def test_a_setting_of_the_call_is_not_looked_for_in_the_file(tmp_path):
     path = write(tmp_path, "methods = 'replay'\nstreams = 'domain'\n[set]\nreplay.source = 'x'\nmethod.source = 'y'")
-    with pytest.raises(CTBenchError) as caught:
-        ctbench.plan(path, set={"replay.source": "z"}, progress=False)
-    assert str(caught.value).startswith("method.source of replay: must be one of")
+    for key in ("replay.source", "method.source"):
+        with pytest.raises(CTBenchError) as caught:
+            ctbench.plan(path, set={key: "z"}, progress=False)
+        assert str(caught.value).startswith("method.source of replay: must be one of")
 
 
 def test_every_refused_run_names_the_line_of_the_setting(tmp_path):
