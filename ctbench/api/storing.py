@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ctbench.engine.inventory import Entry
     from ctbench.engine.prune import Choice
     from ctbench.reporting.tables import Table
+    from ctbench.results.schema import Result
 
 ACTIONS: Final = ("list", "verify", "prune")
 MAX_SHOWN_RESULTS: Final = 3
@@ -139,7 +140,7 @@ def store(
     from ctbench.engine.inventory import running, take_inventory
     from ctbench.engine.prune import Choice, read_age, removable, remove
     from ctbench.engine.store import home
-    from ctbench.results.files import read_results
+    from ctbench.engine.uses import with_results
 
     if action not in ACTIONS:
         raise UnknownName("action", action, ACTIONS, hint="ctbench store --help")
@@ -156,7 +157,8 @@ def store(
         raise BadConfig("--all is everything; it takes no --stream, --method, --kind, --older-than or --unused")
     place, folder = home(), default_results() if results is None else Path(results)
     _require_readable(place)
-    entries = take_inventory(place, read_results(folder).results, also=(folder,))
+    made = _read_every(folder, is_needed=unused)
+    entries = with_results(take_inventory(place, also=(folder,)), made)
     _require_known(entries, choice)
     owners = running(place)
     if action == "prune":
@@ -170,6 +172,27 @@ def store(
         return _verify(place, chosen)
     busy = tuple(f"{owner} is computing" for owner in owners)
     return StoreReport(action=action, home=place, entries=chosen, notes=busy)
+
+
+def _read_every(folder: Path, *, is_needed: bool) -> list[Result]:
+    """Return all results of a folder, those of the sub-folders that readers skip too.
+
+    Raises:
+        BadConfig: it `is_needed` to know them all, and there is no folder or a file that cannot be read.
+    """
+    from ctbench.results.files import APART, read_results
+
+    if is_needed and not folder.is_dir():
+        raise BadConfig(
+            f"there is no folder of results '{folder}', so that everything would count as unused; name it with --results"
+        )
+    loaded = read_results(folder)
+    if is_needed and loaded.skipped:
+        more = f" (and {len(loaded.skipped) - 1} more)" if len(loaded.skipped) > 1 else ""
+        raise BadConfig(
+            f"what is unused cannot be told without all results: {loaded.skipped[0]}{more}; mend or move the file"
+        )
+    return [*loaded.results, *(result for name in APART for result in read_results(folder / name).results)]
 
 
 def _require_known(entries: Sequence[Entry], choice: Choice) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -16,11 +16,12 @@ from ctbench.engine.store import CHECKPOINTS, Store
 from ctbench.machine.claims import SUFFIX, Owner, is_stale, read_owner
 from ctbench.machine.files import is_scratch
 from ctbench.machine.manifest import ASIDE, Damaged, damage_of, read_manifest
-from ctbench.results.schema import Result
 
 DAMAGED: Final = "damaged"
 """Kind of a node or corpus whose record cannot be read."""
 LEFTOVER: Final = "leftover"
+NAMES: Final = ("stream", "method", "title")
+"""What a node's record says of the run that it was computed for first."""
 KINDS: Final = ("base", "stage", "loss", "cell", "checkpoint", "corpus", DAMAGED, LEFTOVER)
 """Kinds of entries, in the order in which they are shown."""
 NODE_DIGITS: Final = 64
@@ -43,8 +44,9 @@ class Entry:
         stream: stream that it was computed for first; "" if that is unknown.
         method: method of a stage, or of what was measured of it; "" for what all methods share.
         title: a few words for people.
-        results: results that were made from it, as "METHOD on STREAM, seed N".
+        results: results that were made from it, as "METHOD on STREAM, seed N"; see `ctbench.engine.uses`.
         is_claimed: whether a running process holds it.
+        lineage: keys of the bases and stages that a node comes from, its parent last; empty if its record names none.
     """
 
     kind: str
@@ -57,19 +59,17 @@ class Entry:
     title: str = ""
     results: tuple[str, ...] = ()
     is_claimed: bool = False
+    lineage: tuple[str, ...] = ()
 
 
-def take_inventory(home: Path, results: Iterable[Result] = (), *, also: Sequence[Path] = ()) -> list[Entry]:
+def take_inventory(home: Path, *, also: Sequence[Path] = ()) -> list[Entry]:
     """Return everything below `home`, which need not exist; foreign files are left out.
 
     Args:
         home: `ctbench.engine.store.home()`.
-        results: result files, by which an entry's `results` are told.
         also: other folders in which writing leaves something when it is interrupted.
     """
-    made = _made_by(results)
-    found = [entry for shard in _shards(home / "store") for entry in _entries(shard, made)]
-    found += _entries(home / "corpora", made)
+    found = [entry for folder in (*_shards(home / "store"), home / "corpora") for entry in _entries(folder)]
     # What has a key is an entry of its own; beside such entries, and in the other folders, scratch files have none.
     for folder in (home, home / "store", home / "corpora"):
         found += _idle_scratch(path for path in _children(folder) if not _is_key(_key_of(path)))
@@ -99,12 +99,12 @@ def damage(entry: Entry) -> str | None:
     return Store(entry.path.parent.parent, writes=False).damage(entry.key)
 
 
-def _entries(folder: Path, made: Mapping[str, tuple[str, ...]]) -> list[Entry]:
+def _entries(folder: Path) -> list[Entry]:
     """Return the entries of a folder of nodes or of corpora."""
-    return [entry for path in _children(folder) if (entry := _entry(path, made)) is not None]
+    return [entry for path in _children(folder) if (entry := _entry(path)) is not None]
 
 
-def _entry(path: Path, made: Mapping[str, tuple[str, ...]]) -> Entry | None:
+def _entry(path: Path) -> Entry | None:
     key = _key_of(path)
     if not _is_key(key):
         return None
@@ -116,7 +116,7 @@ def _entry(path: Path, made: Mapping[str, tuple[str, ...]]) -> Entry | None:
     if path.name == f"{key}{CHECKPOINTS}":
         return Entry(kind="checkpoint", title="of a stage that is not complete", **common)
     if path.name == key and path.is_dir():
-        return Entry(**{**common, **_about(path), "results": made.get(key, ())})
+        return Entry(**common, **_about(path))
     return None
 
 
@@ -137,8 +137,8 @@ def _leftover(path: Path, key: str, *, is_claimed: bool) -> str | None:
     return None
 
 
-def _about(folder: Path) -> dict[str, str]:
-    """Return kind, stream, method and title of a node or corpus from its record."""
+def _about(folder: Path) -> dict[str, Any]:
+    """Return kind, stream, method, title and lineage of a node or corpus from its record."""
     try:
         record = read_manifest(folder)["record"]
         if "sizes" in record:
@@ -146,20 +146,10 @@ def _about(folder: Path) -> dict[str, str]:
             return {"kind": "corpus", "stream": str(record["stream"]), "title": title}
         about = record.get("about") or {}
         kind = record["kind"] if record["kind"] in KINDS[:4] else DAMAGED
-        return {"kind": kind, **{name: str(about.get(name) or "") for name in ("stream", "method", "title")}}
+        lineage = tuple(map(str, record.get("lineage") or ()))
+        return {"kind": kind, "lineage": lineage, **{name: str(about.get(name) or "") for name in NAMES}}
     except (Damaged, OSError, LookupError, TypeError, AttributeError) as error:
         return {"kind": DAMAGED, "title": str(error)}
-
-
-def _made_by(results: Iterable[Result]) -> dict[str, tuple[str, ...]]:
-    """Return by key of a node the results that were made from it."""
-    found: dict[str, tuple[str, ...]] = {}
-    for result in results:
-        name = f"{result.method.name} on {result.stream.name}, seed {result.seed}"
-        keys = {result.backbone.digest, *(stage.key for stage in result.stages)}
-        for key in keys | {key for cell in result.cells for key in (cell.key, cell.source)}:
-            found[key] = (*found.get(key, ()), name)
-    return found
 
 
 def _idle_scratch(paths: Iterable[Path]) -> list[Entry]:

@@ -32,7 +32,10 @@ PROBE_BYTES = 4096
 TUNING = "tuning"
 """Sub-folder of the results with the trials of `ctbench tune`."""
 
-NO_RESULTS = (TUNING, "bench", "ablations", "orders", "precision", "studies", "tracking")
+APART = ("ablations", "orders", "precision", "studies", "tracking")
+"""Sub-folders of the results with results of other questions, each with tables of its own."""
+
+NO_RESULTS = (TUNING, "bench", *APART)
 """Sub-folders of the results that readers skip unless a caller names them. Other orders would enter the usual one's tables."""
 
 

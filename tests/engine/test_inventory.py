@@ -176,6 +176,10 @@ def test_prune_removes_nothing_without_yes_and_only_leftovers_without_a_choice()
     assert ctbench.store("verify").damaged == ()
 
 
+USED = [("stage", "replay"), ("corpus", "")]
+"""What the result of the next test was made from: its stage, and text of its stream."""
+
+
 @pytest.mark.parametrize(
     ("choice", "gone"),
     [
@@ -183,7 +187,7 @@ def test_prune_removes_nothing_without_yes_and_only_leftovers_without_a_choice()
         ({"stream": "domain", "kind": "cell"}, [("cell", ""), ("cell", "replay")]),
         ({"kind": "corpus,checkpoint"}, [("checkpoint", ""), ("corpus", "")]),
         ({"older_than": "1d"}, [("stage", "replay")]),
-        ({"unused": True}, [pair for pair in ALL if pair != ("stage", "replay")]),
+        ({"unused": True}, [pair for pair in ALL if pair not in USED]),
         ({"all": True}, ALL),
         ({"method": "naive"}, []),
     ],
@@ -199,8 +203,47 @@ def test_prune_removes_what_was_chosen(choice, gone):
     assert kinds(report) == gone
     assert kinds(ctbench.store()) == sorted(pair for pair in ALL if pair not in gone)
     needed = [note for note in report.notes if "results were made from these" in note]
-    assert len(needed) == (("stage", "replay") in gone)
+    assert len(needed) == any(pair in gone for pair in USED)
     assert not needed or "replay on domain, seed 0" in needed[0]
+
+
+def test_nothing_that_a_result_was_made_from_is_unused(place):
+    """Trunks, losses, text, the control, and a first stage that another method trains."""
+    write_stream(place, tokens="640", epochs="1", num_test="16", num_train="12", num_validation="0", seeds="[0]")
+    shared = {"stream": "small.toml", "workers": 0, "progress": False}
+    ctbench.run(method="ewc", control=True, **shared)
+    ctbench.run(method="naive", set={"pretrain.schedule": "infinite"}, **shared)
+    entries = ctbench.store().entries
+    assert {entry.kind for entry in entries} == {"base", "stage", "loss", "cell", "corpus"}
+    assert any(entry.title.startswith("trunk of") for entry in entries)
+    assert [entry.title for entry in ctbench.store("prune", unused=True).entries] == []
+    shutil.rmtree(place / "results" / "small" / "tiny" / "ewc")
+    gone = ctbench.store("prune", unused=True, yes=True).entries
+    assert {"ewc", "naive", ""} >= {entry.method for entry in gone} >= {"ewc", ""}
+    assert {entry.kind for entry in gone} == {"stage", "loss", "cell"}
+    ctbench.run(method="naive", set={"pretrain.schedule": "infinite"}, **shared)
+    after = {entry.key for entry in ctbench.store().entries}
+    assert not after & {entry.key for entry in gone}, "nothing had to be computed again"
+
+
+@pytest.mark.parametrize("action", ["list", "prune"])
+def test_what_is_unused_is_not_told_without_the_results(place, action):
+    fill()
+    with pytest.raises(BadConfig, match=r"^there is no folder of results 'nope', so that everything would count"):
+        ctbench.store(action, unused=True, results="nope")
+    (place / "results").mkdir()
+    (place / "results" / "broken.json").write_text("{")
+    with pytest.raises(BadConfig, match=r"^what is unused cannot be told without all results: results/broken\.json: "):
+        ctbench.store(action, unused=True)
+    assert kinds(ctbench.store(action="list")) == ALL
+
+
+def test_results_that_tables_leave_out_count_too(place):
+    fill()
+    record = fake_record("replay")
+    record["stages"][0]["key"] = STAGE
+    write_result(result_from(record), "results/orders")
+    assert ("stage", "replay") not in kinds(ctbench.store("prune", unused=True))
 
 
 def test_what_a_running_process_claims_stays_and_so_does_what_it_may_read():
