@@ -12,7 +12,7 @@ Status = Literal["new", "incomplete", "completed", "kept", "same", "marked anew"
 
 
 def what_follows(before: Result, result: Result) -> Status | None:
-    """Return how writing `result` over `before` ends; None if they are different numbers, both complete."""
+    """Return how writing `result` over `before` ends; None if both are complete, and of different numbers or protocols."""
     if before.key == result.key and before.failures:
         return "incomplete" if result.failures else "completed"
     if before.key == result.key and result.failures:
@@ -21,6 +21,9 @@ def what_follows(before: Result, result: Result) -> Status | None:
         return None
     if _marks(before) > _marks(result):
         return "marked anew"
+    # the key names nodes, which a stream's new version may share with the old one; a table holds the runs of one protocol
+    if (before.protocol, before.stream.version) != (result.protocol, result.stream.version):
+        return None
     return "completed" if _marks(before) == _marks(result) and lacks(before, result) else "same"
 
 

@@ -25,7 +25,8 @@ class Written:
             lacks figures, and is replaced; "kept": this result is incomplete, and a complete one is there; "same": a file
             with equal numbers was there and stayed; "marked anew": such a file was there and is replaced, for it was marked
             as less comparable than this run is (a setting now is the stream's own, a method is now registered); "differs": a
-            file of this key with other numbers was there, so this one lies beside it under a suffix.
+            file of this key with other numbers, or of another version of the stream, was there, so this one lies beside it
+            under a suffix.
     """
 
     path: Path

@@ -94,6 +94,21 @@ def test_other_numbers_under_the_same_key_get_a_file_of_their_own(tmp_path: Path
     assert (again.path, again.status) == (second.path, "same")
 
 
+@pytest.mark.parametrize("changed", ["version", "protocol"])
+def test_equal_numbers_under_another_protocol_get_a_file_of_their_own(tmp_path: Path, changed: str) -> None:
+    record = fake_record("naive")
+    first = write_result(result_from(record), tmp_path)
+    if changed == "version":
+        record["stream"]["version"] += 1
+    else:
+        record["protocol"] = "0" * 16
+    second = write_result(result_from(record), tmp_path)
+    assert second.path.name == first.path.stem + "-2.json"
+    again = write_result(result_from(record), tmp_path)
+    assert (again.path, again.status) == (second.path, "same")
+    assert len(read_results(tmp_path).results) == 2
+
+
 def test_an_incomplete_result_never_replaces_a_complete_one_that_is_written_in_the_same_moment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
