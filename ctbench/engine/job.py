@@ -150,6 +150,10 @@ class Job:
             tables = {f"{table}.precision": self.precision for table in ("pretrain", "finetune")}
         if self.equal_compute:
             tables["pretrain.equal_compute"] = "true"
+        for key, text in tables.items():
+            if (other := found.protocol.get(key, text)) != text:
+                option = f"--precision {text}" if key.endswith("precision") else "--equal-compute"
+                raise BadConfig(f"--set {key}={other}: contradicts {option}; leave one of them out")
         return dataclasses.replace(found, protocol={**found.protocol, **tables})
 
     @property

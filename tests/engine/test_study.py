@@ -385,6 +385,31 @@ def test_wrong_options_are_refused_in_one_line(options, message):
     assert "\n" not in str(caught.value)
 
 
+CONTRADICTIONS = [
+    ({"precision": "bf16"}, "pretrain.precision", "fp32", "contradicts --precision bf16; leave one of them out"),
+    ({"precision": "fp32,bf16"}, "finetune.precision", "fp32", "contradicts --precision bf16; leave one of them out"),
+    ({"equal_compute": True}, "pretrain.equal_compute", False, "contradicts --equal-compute; leave one of them out"),
+]
+
+
+@pytest.mark.parametrize(("options", "key", "value", "message"), CONTRADICTIONS)
+def test_an_option_that_contradicts_a_setting_is_refused(options, key, value, message, tmp_path):
+    text = str(value).lower()
+    with pytest.raises(BadConfig, match=f"^--set {key}={text}: {message}$"):
+        Study(method="naive", stream="domain", set={key: value}, **options)
+    path = write(
+        tmp_path, f"methods = 'naive'\nstreams = 'domain'\n[set]\n{key} = {text if value is False else repr(text)}"
+    )
+    with pytest.raises(BadConfig, match=rf"^study\.toml:4: set\.{key}={text}: {message}$"):
+        ctbench.plan(path, progress=False, **options)
+
+
+def test_an_option_may_repeat_a_setting():
+    settings = {"pretrain.precision": "bf16", "finetune.precision": "bf16", "pretrain.equal_compute": True}
+    (job,) = Study(method="naive", stream="domain", set=settings, precision="bf16", equal_compute=True).jobs
+    assert job.settings == {key: str(value).replace("True", "true") for key, value in settings.items()}
+
+
 def test_too_many_runs_are_refused_before_they_are_made():
     values = list(range(1, 1000))
     with pytest.raises(BadConfig, match=rf"runs are asked for; expected at most {MAX_RUNS:,}"):
