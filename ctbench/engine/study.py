@@ -170,7 +170,7 @@ class Study:
 
             found = read_study(self.study)
             record = self._record(found.name, found.digest, given)
-            tables = [require(merged(table, given)) for table in found.tables]
+            tables = list(map(require, merged(found, given)))
         most = sum(table.num_runs for table in tables)
         if most > MAX_RUNS:
             raise BadConfig(f"{most:,} runs are asked for; expected at most {MAX_RUNS:,} in one call")

@@ -106,11 +106,13 @@ class ReadStudy:
         name: name of the study.
         digest: SHA-256 of its content; comments and the order of keys do not enter.
         tables: its tables of runs; one if it has no `[[runs]]`.
+        own: by table the keys of settings that it does not have from the file.
     """
 
     name: str
     digest: str
     tables: tuple[StudyFile, ...]
+    own: tuple[frozenset[str], ...]
 
 
 def read_study(given: str | Path) -> ReadStudy:
@@ -135,18 +137,22 @@ def read_study(given: str | Path) -> ReadStudy:
             raise BadConfig(f"{path.name} has {header}, so it is a stream and no study; name it with --stream")
     _require_plain(tree, origin)
     whole = validate(StudyFile, tree, origin)
-    tables = []
+    tables, own = [], []
     for number, table in enumerate(whole.runs):
         for key in WHOLE_FILE:
             if key in table:
                 place = origin.place(("runs", number, key))
                 raise BadConfig(f"{place}: the key '{key}' belongs to the file and not to a table of runs")
         merged = {key: value for key, value in tree.items() if key not in WHOLE_FILE} | table
-        if isinstance(table.get("set"), dict):
-            merged["set"] = flat(whole.set) | flat(table["set"])
+        mine = flat(table["set"]) if isinstance(table.get("set"), dict) else {}
+        if mine:
+            merged["set"] = flat(whole.set) | mine
+        own.append(frozenset(mine))
         tables.append(validate(StudyFile, merged, dataclasses.replace(origin, prefix=("runs", number))))
     found = [_placed(table, path.parent) for table in tables or [whole]]
-    return ReadStudy(name=whole.name or path.stem, digest=digest(tree), tables=tuple(found))
+    return ReadStudy(
+        name=whole.name or path.stem, digest=digest(tree), tables=tuple(found), own=tuple(own or [frozenset()])
+    )
 
 
 def flat(settings: Mapping[str, Any]) -> dict[str, Any]:

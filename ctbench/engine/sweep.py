@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import chain
@@ -124,6 +124,8 @@ def read_settings(
     *,
     over: Mapping[str, Any] | None = None,
     has_call_methods: bool = False,
+    known: Sequence[Choice] = (),
+    own: Container[str] = (),
 ) -> Settings:
     """Give every setting to the stream, to the methods that have it (`method.KEY`), or to one method (`NAME.KEY`).
 
@@ -135,19 +137,22 @@ def read_settings(
         choices: the methods.
         over: settings of a call beside a study file, which replace whatever the file says, in tables of methods too.
         has_call_methods: whether the call beside the file names the methods; then their tables replace all of `given`.
+        known: the methods of all tables of runs. A setting for one of them that is not in `choices` is for other tables.
+        own: keys of `given` that are this table's own: they must be for one of `choices`.
 
     Raises:
         CTBenchError: a key that nothing has, or a value of another kind.
     """
     _ = [choice.name for choice in choices]  # a name that no method has comes first
     over = over or {}
-    low = _layer([(key, over.get(key, value)) for key, value in pairs(given)], choices)
-    high = _layer(over.items(), choices)
+    known = (*choices, *known)
+    low = _layer([(key, over.get(key, value)) for key, value in pairs(given)], choices, known, own)
+    high = _layer(over.items(), choices, known)
     methods = []
     for number, choice in enumerate(choices):
-        own = [_own(choice)]
-        tables = [low.many[number], *([] if has_call_methods else own), low.one[number]]
-        tables += [high.many[number], *(own if has_call_methods else []), high.one[number]]
+        table = [_own(choice)]
+        tables = [low.many[number], *([] if has_call_methods else table), low.one[number]]
+        tables += [high.many[number], *(table if has_call_methods else []), high.one[number]]
         methods.append(dict(chain.from_iterable(table.items() for table in tables)))
     return Settings(protocol={**low.protocol, **high.protocol}, methods=tuple(methods))
 
@@ -161,7 +166,9 @@ class _Layer:
     one: list[dict[str, tuple[Any, ...]]]
 
 
-def _layer(given: Iterable[tuple[str, Any]], choices: Sequence[Choice]) -> _Layer:
+def _layer(
+    given: Iterable[tuple[str, Any]], choices: Sequence[Choice], known: Sequence[Choice], own: Container[str] = ()
+) -> _Layer:
     found = _Layer(protocol={}, many=[{} for _ in choices], one=[{} for _ in choices])
     for key, raw in given:
         value = read_setting(key, raw)
@@ -170,7 +177,7 @@ def _layer(given: Iterable[tuple[str, Any]], choices: Sequence[Choice]) -> _Laye
             is_list = takes_list(key)
             found.protocol[key] = tuple(map(write_setting, _values(f"--set {key}", value, is_list=is_list)))
             continue
-        for number in _receivers(key, choices):
+        for number in _receivers(key, choices, choices if key in own else known):
             (found.many if table == METHOD else found.one)[number][name] = _values(f"--set {key}", value)
     return found
 
@@ -194,28 +201,27 @@ def points(values: Values) -> list[dict[str, Any]]:
     return [dict(zip(values, each, strict=True)) for each in itertools.product(*values.values())]
 
 
-def _receivers(key: str, choices: Sequence[Choice]) -> list[int]:
-    """Return the numbers of the methods that a setting of methods is for."""
+def _receivers(key: str, choices: Sequence[Choice], known: Sequence[Choice]) -> list[int]:
+    """Return the numbers of the methods that a setting of methods is for; none if it is for others that are `known`."""
     table, dot, name = key.partition(".")
-    tables = (METHOD, *TABLES, STREAM, *dict.fromkeys(choice.name for choice in choices))
+    named = dict.fromkeys(choice.name for choice in known)
+    tables = (METHOD, *TABLES, STREAM, *named)
     if not dot or not name:
-        known = suggest(f"{table}.KEY", [f"{each}.KEY" for each in tables])
-        raise BadConfig(f"--set {key}: expected a table before the key, such as pretrain.lr; {known}")
+        hint = suggest(f"{table}.KEY", [f"{each}.KEY" for each in tables])
+        raise BadConfig(f"--set {key}: expected a table before the key, such as pretrain.lr; {hint}")
     if table not in tables:
-        known = suggest(f"{table}.KEY", [f"{each}.KEY" for each in tables])
-        raise BadConfig(f"--set {key}: no table and no method of this call is called '{table}'; {known}")
+        hint = suggest(f"{table}.KEY", [f"{each}.KEY" for each in tables])
+        raise BadConfig(f"--set {key}: no table and no method of this call is called '{table}'; {hint}")
     if table != METHOD:
-        mine = [number for number, choice in enumerate(choices) if choice.name == table]
-        choices[mine[0]].require(name, asked=f"ctbench ls methods {table}")
-        return mine
-    mine = [number for number, choice in enumerate(choices) if name in choice.fields]
-    if not mine and len(choices) == 1:
-        choices[0].require(name, asked=f"ctbench ls methods {choices[0].name}")
-    if not mine:
-        fields = sorted({field for choice in choices for field in choice.fields})
-        named = ", ".join(dict.fromkeys(choice.name for choice in choices))
-        raise BadConfig(f"--set {key}: none of the methods {named} has a setting '{name}'; {suggest(name, fields)}")
-    return mine
+        next(choice for choice in known if choice.name == table).require(name, asked=f"ctbench ls methods {table}")
+        return [number for number, choice in enumerate(choices) if choice.name == table]
+    if not any(name in choice.fields for choice in known):
+        if len(named) == 1:
+            known[0].require(name, asked=f"ctbench ls methods {known[0].name}")
+        fields = sorted({field for choice in known for field in choice.fields})
+        hint = suggest(name, fields)
+        raise BadConfig(f"--set {key}: none of the methods {', '.join(named)} has a setting '{name}'; {hint}")
+    return [number for number, choice in enumerate(choices) if name in choice.fields]
 
 
 def _values(key: str, value: Any, *, is_list: bool = False) -> tuple[Any, ...]:

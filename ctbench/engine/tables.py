@@ -12,7 +12,7 @@ from ctbench.engine.sweep import Choice, Settings, read_settings
 from ctbench.errors import BadConfig
 
 if TYPE_CHECKING:
-    from ctbench.engine.studyfile import StudyFile
+    from ctbench.engine.studyfile import ReadStudy, StudyFile
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +28,8 @@ class Table:
         set: settings to override, by key.
         over: settings of the call beside a study, which replace whatever the file says of them.
         has_call_methods: whether the call beside a study names the methods; their tables replace `set`, too.
+        own: keys of `set` that a table of a study has itself; the others are those of its file, for other tables too.
+        known: the methods of all tables of a study.
     """
 
     methods: tuple[Choice, ...]
@@ -42,11 +44,20 @@ class Table:
     set: Mapping[str, Any] = field(default_factory=dict)
     over: Mapping[str, Any] = field(default_factory=dict)
     has_call_methods: bool = False
+    own: frozenset[str] = frozenset()
+    known: tuple[Choice, ...] = ()
 
     @cached_property
     def settings(self) -> Settings:
         """What its runs override."""
-        return read_settings(self.set, self.methods, over=self.over, has_call_methods=self.has_call_methods)
+        return read_settings(
+            self.set,
+            self.methods,
+            over=self.over,
+            has_call_methods=self.has_call_methods,
+            known=self.known,
+            own=self.own,
+        )
 
     @property
     def num_runs(self) -> int:
@@ -55,8 +66,14 @@ class Table:
         return math.prod(map(len, names)) * self.settings.num_points
 
 
-def merged(file: StudyFile, given: Mapping[str, Any]) -> Table:
-    """Return a table of a file with what options replace of it; single settings are replaced by key."""
+def merged(study: ReadStudy, given: Mapping[str, Any]) -> list[Table]:
+    """Return the tables of a file with what options replace of them; single settings are replaced by key."""
+    tables = [_merged(file, own, given) for file, own in zip(study.tables, study.own, strict=True)]
+    known = tuple(choice for table in tables for choice in table.methods)
+    return [replace(table, known=known) for table in tables]
+
+
+def _merged(file: StudyFile, own: frozenset[str], given: Mapping[str, Any]) -> Table:
     table = Table(
         methods=file.methods,
         streams=file.streams,
@@ -70,6 +87,7 @@ def merged(file: StudyFile, given: Mapping[str, Any]) -> Table:
         set=file.set,
         over=given.get("set", {}),
         has_call_methods="methods" in given,
+        own=own,
     )
     return replace(table, **{name: value for name, value in given.items() if name != "set"})
 

@@ -175,6 +175,36 @@ set = { "pretrain.tokens" = 100 }
     assert first.study.name == "study"
 
 
+TWO = "streams = 'domain'\n{}[[runs]]\nmethods = 'naive'\n[[runs]]\nmethods = ['ewc', 'lwf']\n{}"
+
+
+@pytest.mark.parametrize("key", ["method.num_examples", "ewc.num_examples"])
+def test_a_setting_for_methods_of_some_tables_is_left_out_in_the_others(key, tmp_path):
+    path = write(tmp_path, TWO.format("", ""))
+    for study in (
+        Study(path, set={key: 8}),
+        Study(write(tmp_path, TWO.format(f"[set]\n'{key}' = 8\n", ""), "other.toml")),
+    ):
+        found = [(job.method, job.method_settings) for job in study.jobs]
+        assert found == [("naive", {}), ("ewc", {"num_examples": 8}), ("lwf", {})]
+
+
+WRONG_TABLES = [
+    ({"method.num_exampls": 8}, "", "--set method.num_exampls: none of the methods naive, ewc, lwf has a setting"),
+    ({"ewc.num_exampls": 8}, "", "no setting of method ewc 'num_exampls'"),
+    ({"replay.source": 8}, "", "--set replay.source: no table and no method of this call is called 'replay'"),
+    ({}, "set = { 'naive.x' = 8 }", "--set naive.x: no table and no method of this call is called 'naive'"),
+    ({}, "set = { 'method.x' = 8 }", "--set method.x: none of the methods ewc, lwf has a setting"),
+]
+
+
+@pytest.mark.parametrize(("given", "own", "message"), WRONG_TABLES, ids=[message for *_, message in WRONG_TABLES])
+def test_a_setting_that_no_table_has_or_that_a_table_sets_for_others_is_refused(given, own, message, tmp_path):
+    with pytest.raises(CTBenchError) as caught:
+        Study(write(tmp_path, TWO.format("", own)), set=given)
+    assert str(caught.value).startswith(message)
+
+
 def test_paths_of_a_study_start_at_its_folder(tmp_path, monkeypatch):
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "model").mkdir()
