@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -137,6 +137,7 @@ def read_study(given: str | Path) -> ReadStudy:
             raise BadConfig(f"{path.name} has {header}, so it is a stream and no study; name it with --stream")
     _require_plain(tree, origin)
     whole = validate(StudyFile, tree, origin)
+    _require_once(whole.set, origin)
     tables, own = [], []
     for number, table in enumerate(whole.runs):
         for key in WHOLE_FILE:
@@ -144,6 +145,7 @@ def read_study(given: str | Path) -> ReadStudy:
                 place = origin.place(("runs", number, key))
                 raise BadConfig(f"{place}: the key '{key}' belongs to the file and not to a table of runs")
         merged = {key: value for key, value in tree.items() if key not in WHOLE_FILE} | table
+        _require_once(table.get("set"), origin, ("runs", number))
         mine = flat(table["set"]) if isinstance(table.get("set"), dict) else {}
         if mine:
             merged["set"] = flat(whole.set) | mine
@@ -157,10 +159,26 @@ def read_study(given: str | Path) -> ReadStudy:
 
 def flat(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Return settings by keys with a dot, whether they were written so or as tables."""
-    flat: dict[str, Any] = {}
+    return {key: value for key, value, _ in _settings(settings)}
+
+
+def _settings(settings: Mapping[str, Any]) -> Iterator[tuple[str, Any, Key]]:
+    """Yield settings with their keys with a dot, and those in the file."""
     for key, value in settings.items():
-        flat |= {f"{key}.{name}": inner for name, inner in value.items()} if isinstance(value, dict) else {key: value}
-    return flat
+        if isinstance(value, dict):
+            yield from ((f"{key}.{name}", inner, (key, name)) for name, inner in value.items())
+        else:
+            yield key, value, (key,)
+
+
+def _require_once(settings: object, origin: Origin, where: Key = ()) -> None:
+    """Refuse a setting that is written both as a key with a dot and in a table."""
+    seen: dict[str, Key] = {}
+    for key, _, own in _settings(settings) if isinstance(settings, dict) else ():
+        if key in seen:
+            first, second = (origin.place((*where, "set", *each)) for each in (seen[key], own))
+            raise BadConfig(f"{second}: set.{key} was set at {first} already; set it once")
+        seen[key] = own
 
 
 def _placed(table: StudyFile, folder: Path) -> StudyFile:

@@ -256,6 +256,14 @@ WRONG_FILES = [
     ("methods = ['ewc']\nstreams = ['domain']\nset = { 'ewc.weight' = [1, -inf] }", "study.toml:3: .*found -inf"),
     ("streams = ['domain']\n[[runs]]\nmethods = [{ name = 'ewc', weight = inf }]", "study.toml:3: .*weight.*found inf"),
     ("streams = ['domain']\nmethods = [{ name = 'ewc', weight = 2024-01-01 }]", "study.toml:2: .*found 2024-01-01"),
+    (
+        "methods = 'naive'\nstreams = 'domain'\n[set]\n'pretrain.tokens' = 2\n[set.pretrain]\ntokens = 1",
+        "^study.toml:6: set.pretrain.tokens was set at study.toml:4 already; set it once$",
+    ),
+    (
+        "streams = 'domain'\n[[runs]]\nmethods = 'ewc'\n[runs.set]\newc.weight = 2\n'ewc.weight' = 2",
+        "^study.toml:6: set.ewc.weight was set at study.toml:5 already; set it once$",
+    ),
     ("kind = 'domain'\n[[domains]]\nname = 'a'", "so it is a stream and no study; name it with --stream"),
 ]
 
