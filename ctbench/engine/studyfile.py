@@ -11,6 +11,7 @@ from typing import Annotated, Any, Final
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
+from ctbench.backbone.checkpoint import MADE
 from ctbench.data.config import Key, Origin, read_toml, show_key, validate
 from ctbench.data.schema import Name
 from ctbench.data.settings import Flag, Text, Texts
@@ -182,10 +183,15 @@ def _require_once(settings: object, origin: Origin, where: Key = ()) -> None:
 
 
 def _placed(table: StudyFile, folder: Path) -> StudyFile:
-    """Return a table whose paths start at a folder: files of methods and streams, and folders of models."""
+    """Return a table whose paths start at a folder: files of methods and streams, and folders of models.
+
+    The name of an embedded model is never a folder; ./tiny is.
+    """
 
     def is_path(text: str, suffix: str) -> bool:
-        return text.endswith(suffix) if suffix else text.startswith((".", "~")) or read_path(folder / text).is_dir()
+        if suffix:
+            return text.endswith(suffix)
+        return text.startswith((".", "~")) or (text not in MADE and read_path(folder / text).is_dir())
 
     def place(text: str, suffix: str = "") -> str:
         return str(folder / read_path(text)) if is_path(text, suffix) else text

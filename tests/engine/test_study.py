@@ -220,6 +220,12 @@ def test_paths_of_a_study_start_at_its_folder(tmp_path, monkeypatch):
     assert [job.model for job in jobs[1:3]] == ["there/model", "tiny"]
 
 
+def test_the_name_of_an_embedded_model_is_no_folder_beside_the_study(tmp_path):
+    (tmp_path / "tiny").mkdir()
+    path = write(tmp_path, "methods = 'naive'\nstreams = 'domain'\nmodels = ['tiny', './tiny']")
+    assert [job.model for job in Study(path).jobs] == ["tiny", str(tmp_path / "tiny")]
+
+
 WRONG_FILES = [
     ("methods = []\nstreams = ['domain']", "study.toml:1: methods: tuple must have at least 1 item|at least 1"),
     ("method = 'naive'", "study.toml:1: unknown key 'method' in the top level; did you mean 'methods'"),
