@@ -198,7 +198,8 @@ class Study:
         from ctbench.results.provenance import StudyRecord
 
         options = {key: option for option, key in FROM_FILE.items()}
-        return StudyRecord(name=name, digest=digest, changed=tuple(sorted(options.get(key, key) for key in given)))
+        changed = [options.get(key, key) for key in given] + ["equal_compute"] * self.equal_compute
+        return StudyRecord(name=name, digest=digest, changed=tuple(sorted(changed)))
 
     def _jobs(self, table: Table, record: StudyRecord | None) -> Iterator[Job]:
         settings = table.settings

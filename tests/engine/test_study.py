@@ -40,6 +40,11 @@ def asked(study: Study) -> list[tuple[str, str, dict]]:
     return [(str(job.method), str(job.stream), dict(job.set)) for job in study.jobs]
 
 
+def test_the_record_of_a_study_names_equal_compute(tmp_path):
+    (job, *_) = Study(write(tmp_path, EXAMPLE), equal_compute=True, control=True).jobs
+    assert job.study.changed == ("control", "equal_compute")
+
+
 def test_one_method_and_stream_are_one_job_as_before():
     (job,) = Study(method="naive", stream="domain", seed="0..2", set={"pretrain.tokens": 1e6}).jobs
     assert job == Job(method="naive", stream="domain", seed=(0, 1, 2), order=(0,), set={"pretrain.tokens": "1000000.0"})
