@@ -247,6 +247,10 @@ def read_cluster(options: Any) -> SlurmOptions | RayOptions | None:
     for name, owner in (("slurm", "slurm"), ("ray", "ray"), ("address", "ray")):
         if getattr(options, name) and launcher != owner:
             raise BadConfig(f"--{name} is for --launcher {owner}, which was not given")
+    if options.device and launcher != "local":
+        raise BadConfig(
+            f"--device is for --launcher local; --{launcher} gpus=1 (or gpus=0) says where nodes are computed"
+        )
     if launcher == "slurm":
         return read_slurm(options.slurm)
     return read_ray(options.ray, options.address) if launcher == "ray" else None

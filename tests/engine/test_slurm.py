@@ -98,6 +98,13 @@ def test_wrong_keys_and_values_are_one_line(given, message, capsys, stream):
     [
         (["--launcher", "slum"], "launcher is 'slum'; did you mean 'slurm'? allowed: local, slurm, ray"),
         (["--slurm", "gpus=1"], "--slurm is for --launcher slurm, which was not given"),
+        *(
+            (
+                ["--launcher", launcher, "--device", "cuda"],
+                f"--device is for --launcher local; --{launcher} gpus=1 (or gpus=0) says where nodes are computed",
+            )
+            for launcher in ("slurm", "ray")
+        ),
     ],
 )
 def test_a_launcher_must_be_known_and_the_one_that_slurm_is_for(words, message, capsys, stream):
