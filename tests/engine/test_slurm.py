@@ -78,6 +78,8 @@ def test_times_are_those_of_slurm_rounded_up_to_minutes(text, minutes):
         ("time=soon", "--slurm time is 'soon'; expected minutes, HH:MM:SS or D-HH:MM:SS"),
         ("time=0", "--slurm time is '0'; expected more than no time"),
         ("time=1:75", "--slurm time is '1:75'"),
+        ("time=1", "--slurm time is 1 min, and grace 90 s before its end a job stops to save; expected a longer time"),
+        ("time=2,grace=120", "--slurm time is 2 min, and grace 120 s before its end"),
         ("mem=lots", "--slurm mem is 'lots'; expected a size such as 16G or 4000M"),
         ("partition=", "--slurm partition is ''; expected a name"),
         ("partition=a b", "--slurm partition is 'a b'"),

@@ -91,7 +91,13 @@ def read_slurm(given: Mapping[str, Any] | Sequence[str] | str) -> SlurmOptions:
         if key in found:
             raise BadConfig(f"--slurm names {key} twice; once is enough")
         found[key] = _READ[key](key, str(value).strip())
-    return SlurmOptions(**found)
+    options = SlurmOptions(**found)
+    if 60 * options.time <= options.grace:
+        raise BadConfig(
+            f"--slurm time is {options.time} min, and grace {options.grace} s before its end a job stops to save; "
+            "expected a longer time or a shorter grace"
+        )
+    return options
 
 
 def read_pairs(given: Sequence[str] | str, option: str) -> Iterator[tuple[str, str]]:
