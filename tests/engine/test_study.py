@@ -17,6 +17,7 @@ from ctbench.engine.studyfile import read_study
 from ctbench.engine.studylines import name_lines
 from ctbench.errors import BadConfig, CTBenchError, Refused, UnknownName
 from ctbench.plugins.find import find_plugins
+from ctbench.plugins.new import new_study
 from ctbench.reporting.across import check_key
 
 STUDIES = Path(__file__).parents[2] / "results" / "studies"
@@ -509,6 +510,19 @@ def test_the_guide_says_how_many_runs_each_study_has():
         assert sum(len(job.seeds) * len(job.orders) for job in Study(STUDIES / f"{name}.toml").jobs) == int(number), (
             name
         )
+
+
+def num_runs(study):
+    return sum(len(job.seeds) * len(job.orders) for job in study.jobs)
+
+
+def test_the_guide_to_studies_says_how_many_runs_its_studies_have(tmp_path):
+    guide = (STUDIES.parents[1] / "docs" / "guides" / "studies.md").read_text(encoding="utf-8")
+    template = re.search(r"`ctbench new study first-look` writes one to start from, of (\d+) runs", guide)[1]
+    (path,) = new_study("first-look", tmp_path)
+    assert num_runs(Study(path)) == int(template)
+    text = re.search(r"```toml\n(name = \"first-look\".*?)```", guide, re.S)[1]
+    assert num_runs(Study(write(tmp_path, text))) == int(re.search(r"These are (\d+) runs", guide)[1])
 
 
 def test_a_study_that_no_target_runs_is_found():
