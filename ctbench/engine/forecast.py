@@ -29,6 +29,8 @@ from ctbench.reporting.numbers import DASH, rough_duration, size
 from ctbench.reporting.tables import Cell, Table
 
 PLURALS: Final = {"base": "bases", "stage": "stages", "loss": "losses", "cell": "cells"}
+_ELSEWHERE: Final = {"slurm": "as jobs of a cluster", "ray": "as workers of a Ray cluster"}
+"""What stands in place of a time by launcher: this machine knows neither the number nor the speed of theirs."""
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -39,11 +41,12 @@ class Forecast:
         rows: one per kind of node: `kind`, `total`, `cached`, `missing`, `tokens` to train on, `seconds` on one worker
             (None if nothing is known), `source` of the seconds ("store", "bench" or None), and `bytes` of disk.
         num_runs: number of runs.
-        workers: number of workers that would compute; 0 if nothing is missing.
+        workers: number of workers of this machine that would compute; 0 if nothing is missing, or a cluster computes.
         seconds: time on all of them; None if nothing is known.
         unknown: a node of each model, precision and device whose speed is not known here.
         notes: passes over the texts, and what is unusual about the recipes.
-        grid: what it takes as jobs of a cluster; None if this machine would compute.
+        grid: what it takes as jobs of SLURM; None if others would compute.
+        elsewhere: how a cluster would compute; "" if this machine would.
     """
 
     rows: tuple[Mapping[str, Any], ...]
@@ -53,6 +56,7 @@ class Forecast:
     unknown: tuple[Node, ...] = field(default=(), compare=False)
     notes: tuple[str, ...] = ()
     grid: GridForecast | None = None
+    elsewhere: str = ""
 
     @property
     def total(self) -> Mapping[str, Any]:
@@ -96,8 +100,7 @@ class Forecast:
             return f"total: {runs}, nothing to compute"
         where = f"{self.workers} worker{'s' if self.workers > 1 else ''}"
         time = "time unknown" if self.seconds is None else f"about {rough_duration(self.seconds)} on {where}"
-        if self.grid is not None:
-            time = "as jobs of a cluster"
+        time = self.elsewhere or time
         nodes = f"{self.num_missing:,} node{'s' if self.num_missing > 1 else ''} to compute"
         return f"total: {runs}, {nodes}: {total['tokens']:,} tokens, {time}, {_disk(total)} of disk"
 
@@ -131,12 +134,12 @@ def forecast(jobs: Sequence[Job], *, gpus: int | None = None) -> Forecast:
     every = {node.key: node for node in nodes}.values()
     estimator = Estimator(every, store, speeds)
     rows = estimate(every, store, estimator=estimator)
-    workers = jobs[0].num_workers
-    count = (auto_workers(todo) if workers is None else max(1, workers)) if todo else 0
+    workers, elsewhere = jobs[0].num_workers, _ELSEWHERE.get(jobs[0].launcher, "")
+    count = (auto_workers(todo) if workers is None else max(1, workers)) if todo and not elsewhere else 0
     guesses = {node.key: estimator.guess(node) for node in todo}
     known = {key: guess.seconds for key, guess in guesses.items() if guess is not None}
     unknown = {(*work_of(node), node.kind == "cell"): node for node in todo if node.key not in known}
-    seconds = None if unknown else makespan(todo, known, workers=count) if todo else 0.0
+    seconds = 0.0 if not todo else None if unknown or elsewhere else makespan(todo, known, workers=count)
     grid = None
     if isinstance(cluster, SlurmOptions) and todo:
         cost, is_measured = costs(todo, store, home())
@@ -149,6 +152,7 @@ def forecast(jobs: Sequence[Job], *, gpus: int | None = None) -> Forecast:
         unknown=tuple(unknown.values()),
         notes=(*_notes(inputs, examined), *_overlaps(inputs, todo), *other_ranks(todo, store)),
         grid=grid,
+        elsewhere=elsewhere,
     )
 
 

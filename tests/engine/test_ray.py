@@ -9,6 +9,7 @@ import sys
 import pytest
 from small_streams import spec_of, write_method, write_stream
 
+import ctbench
 from ctbench.cli import main
 from ctbench.engine.inputs import read_inputs
 from ctbench.engine.job import Job
@@ -109,6 +110,14 @@ def test_nodes_are_planned_for_the_device_of_the_workers(stream, monkeypatch):
     assert {each.device for each in read_inputs(job).arithmetic.values()} == {"cuda"}
     job = Job(method="naive", stream=stream, launcher="ray")
     assert {each.device for each in read_inputs(job).arithmetic.values()} == {"cpu"}
+
+
+@pytest.mark.parametrize("launcher", ["ray", "slurm"])
+def test_a_plan_for_a_cluster_gives_no_time_of_this_machine(launcher, stream):
+    found = ctbench.plan(method="naive", stream=stream, launcher=launcher, progress=False)
+    where = {"ray": "as workers of a Ray cluster", "slurm": "as jobs of a cluster"}[launcher]
+    assert f" tokens, {where}, " in str(found)
+    assert (found.total["workers"], found.total["wall_seconds"]) == (0, None)
 
 
 def test_gpus_of_plan_are_for_slurm_alone():
