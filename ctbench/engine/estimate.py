@@ -6,10 +6,11 @@ Where the store has none, the speeds that `ctbench bench` measured on this machi
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+from types import MappingProxyType
 from typing import Any, Final, TypeGuard
 
 from ctbench.engine.identity import KINDS, BaseIdentity, LossIdentity, StageIdentity
@@ -22,6 +23,8 @@ from ctbench.machine.manifest import NAME
 
 WorkKind = tuple[str, str, str]
 """Model, precision and kind of device."""
+HeldOut = Mapping[tuple[str, str], int]
+"""Tokens that are held out of a text, by model and fingerprint of the text."""
 MAX_SAMPLES = 200
 """Maximum number of records to sample per kind of work."""
 MAX_READ = 2000
@@ -54,10 +57,19 @@ class Estimator:
         store: nodes of the same kind with the same model and precision are believed first: their median, scaled by
             tokens for bases and stages and by epochs for cells.
         speeds: from `read_speeds`, where the store has no such node.
+        held_out: what is held out of texts where it is known; of others, LM losses are taken to read all they may.
     """
 
-    def __init__(self, nodes: Iterable[Node], store: Store, speeds: Sequence[Speed] = ()) -> None:
+    def __init__(
+        self,
+        nodes: Iterable[Node],
+        store: Store,
+        speeds: Sequence[Speed] = (),
+        *,
+        held_out: HeldOut = MappingProxyType({}),
+    ) -> None:
         every = list(nodes)
+        self._held_out = held_out
         self._seen = _samples(store, {work_of(node) for node in every})
         self._speeds = speeds
         self._sizes = {model: layer_parameters(model) for model in {node.lookup.model for node in every}}
@@ -67,7 +79,7 @@ class Estimator:
         """Return how long a node would take; None if nothing is known."""
         unit = self._unit(node)
         if unit is not None:
-            amount = _epochs(node) if node.kind == "cell" else _amount(node)
+            amount = _epochs(node) if node.kind == "cell" else _amount(node, self._held_out)
             return Guess(seconds=unit * amount, source="store")
         seconds = self._from_bench(node)
         return None if seconds is None else Guess(seconds=seconds, source="bench")
@@ -93,7 +105,8 @@ class Estimator:
         if near is None or size is None:
             return None
         per_unit = float(near["seconds"]) * size / float(near["layer_parameters"])
-        return per_unit * (float(near["examples"]) * _epochs(node) if node.kind == "cell" else _amount(node))
+        amount = float(near["examples"]) * _epochs(node) if node.kind == "cell" else _amount(node, self._held_out)
+        return per_unit * amount
 
 
 def rough_seconds(node: Node) -> float:
@@ -171,15 +184,17 @@ def _num_tokens(node: Node) -> int:
     return 0
 
 
-def _read_tokens(node: Node) -> float:
+def _read_tokens(node: Node, held_out: HeldOut) -> float:
     """Return the tokens that a loss node reads at most, as the number of training tokens that cost as much."""
     assert isinstance(node.identity, LossIdentity)
-    return int(node.identity.recipe["held_out_tokens"]) * len(node.identity.domains) / TRAIN_OVER_EVALUATE
+    most = int(node.identity.recipe["held_out_tokens"])
+    texts = [(node.lookup.model, text) for text in node.identity.text]
+    return sum(min(most, held_out.get(text, most)) for text in texts) / TRAIN_OVER_EVALUATE
 
 
-def _amount(node: Node) -> float:
+def _amount(node: Node, held_out: HeldOut = MappingProxyType({})) -> float:
     """Return the tokens that a base, a stage or a loss trains on or reads, as training tokens."""
-    return _read_tokens(node) if node.kind == "loss" else float(_num_tokens(node))
+    return _read_tokens(node, held_out) if node.kind == "loss" else float(_num_tokens(node))
 
 
 def _num_bytes(node: Node) -> int:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from ctbench.data.overlap import inside_general
 from ctbench.data.problems import overlap_problem
-from ctbench.data.split import CorpusSize
+from ctbench.data.schema import GENERAL
+from ctbench.data.split import CorpusSize, text_digest
 from ctbench.engine.estimate import Estimator, costs, estimate, work_of
 from ctbench.engine.graph import preflight, read_runs
 from ctbench.engine.inputs import Inputs
@@ -132,7 +133,7 @@ def forecast(jobs: Sequence[Job], *, gpus: int | None = None) -> Forecast:
     examined = preflight(inputs, store, packs=False) if todo else []
     speeds = read_speeds(home())
     every = {node.key: node for node in nodes}.values()
-    estimator = Estimator(every, store, speeds)
+    estimator = Estimator(every, store, speeds, held_out=dict(_held_out(examined)))
     rows = estimate(every, store, estimator=estimator)
     workers, elsewhere = jobs[0].num_workers, _ELSEWHERE.get(jobs[0].launcher, "")
     count = (auto_workers(todo) if workers is None else max(1, workers)) if todo and not elsewhere else 0
@@ -154,6 +155,14 @@ def forecast(jobs: Sequence[Job], *, gpus: int | None = None) -> Forecast:
         grid=grid,
         elsewhere=elsewhere,
     )
+
+
+def _held_out(examined: Iterable[tuple[Inputs, tuple[CorpusSize, ...]]]) -> Iterator[tuple[tuple[str, str], int]]:
+    """Yield how many tokens of each text are held out, by model and fingerprint of the text."""
+    for inputs, sizes in examined:
+        for each in sizes:
+            text = text_digest(inputs.stream, GENERAL) if each.name is None else inputs.text[each.name]
+            yield (inputs.model, text), each.held_out_tokens
 
 
 def _notes(inputs: Sequence[Inputs], examined: Sequence[tuple[Inputs, tuple[CorpusSize, ...]]]) -> tuple[str, ...]:

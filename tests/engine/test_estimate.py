@@ -6,10 +6,12 @@ from dataclasses import replace
 import pytest
 from fake_records import WORK, cell_record, fake_node, stage_record
 
-from ctbench.engine.estimate import estimate
+import ctbench
+from ctbench.engine.estimate import Estimator, estimate
 from ctbench.engine.speeds import TINY_LAYER_PARAMETERS, layer_parameters, read_speeds, write_speeds
 from ctbench.engine.store import Store
 from ctbench.errors import BadConfig
+from ctbench.plugins.new import new_stream
 
 RECIPE = {"tokens": 10_000, "batch": 10, "length": 10, "held_out_tokens": 600, "epochs": 3}
 STAGE, CELL, LOSS = (fake_node(kind, RECIPE) for kind in ("stage", "cell", "loss"))
@@ -37,6 +39,25 @@ def test_bench_serves_where_the_store_has_no_records(tmp_path):
     assert found["cell"] == (10 * 3 * 0.25, "bench")
     assert found["loss"] == (600 * 2 / 3 * 0.5, "bench")
     assert found["base"] == (0.0, None)
+
+
+def test_a_loss_reads_no_more_than_is_held_out(tmp_path):
+    identity = replace(LOSS.identity, text=("short", "long"))
+    loss = replace(LOSS, identity=identity)
+    held_out = {(LOSS.lookup.model, "short"): 90, (LOSS.lookup.model, "long"): 5000, ("other", "long"): 1}
+    guess = Estimator([loss], Store(tmp_path), [speed()], held_out=held_out).guess(loss)
+    assert guess.seconds == (90 + 600) / 3 * 0.5
+
+
+def test_a_plan_knows_how_much_text_of_files_is_held_out(tmp_path, monkeypatch):
+    monkeypatch.setenv("CTBENCH_HOME", str(tmp_path / "home"))
+    write_speeds(tmp_path / "home", [speed(), speed(kind="cell", examples=10)])
+    stream, *_ = new_stream("here", tmp_path)
+    asked = {"method": "naive", "stream": stream, "precision": "fp32", "progress": False}
+    most, more = (ctbench.plan(set={"pretrain.held_out_tokens": tokens}, **asked) for tokens in (10**5, 10**6))
+    times = {row["seconds"] for found in (most, more) for row in found.rows if row["kind"] == "loss"}
+    assert len(times) == 1
+    assert 0 < times.pop() < 10**5 / 3 * 0.5
 
 
 def test_time_is_scaled_by_the_size_of_the_model(tmp_path):
