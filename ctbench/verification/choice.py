@@ -64,7 +64,7 @@ def _cells(result: Result, run: RunGraph) -> list[Measured]:
                 metric = result.stream.metric[name]
                 stored = {
                     metric: cell.score,
-                    **{key: value for key, value in cell.metrics.items() if value is not None},
+                    **{key: value for key, value in cell.metrics.items() if value is not None and key != metric},
                 }
                 found.setdefault(node.key, Measured(node=node, source=of, stored=stored))
     return list(found.values())

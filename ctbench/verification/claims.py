@@ -9,10 +9,10 @@ from typing import Any
 from ctbench.engine.description import method_record, not_comparable, plan_record
 from ctbench.engine.expand import RunGraph
 from ctbench.engine.result import recipe_record
-from ctbench.errors import listing
 from ctbench.machine.provenance import provenance
 from ctbench.results.format import to_record
 from ctbench.results.schema import Result
+from ctbench.verification.records import lacking
 
 LIBRARIES = ("torch", "transformers")
 
@@ -38,7 +38,8 @@ def contradictions(result: Result, run: RunGraph) -> list[str]:
     if has_fixed_base(run) and result.backbone.digest != inputs.backbone:
         found.append("backbone: the untouched LM here is another one (digest differs)")
     found += [_line(what, stored, here) for what, (stored, here) in pairs.items() if stored != here]
-    found += _several(result)
+    if not found:  # another plan or recipe asks for other records
+        found += lacking(result, run)
     if not found and (has_fixed_base(run) or result.key == run.key) and result.protocol != inputs.protocol:
         found.append(_line("protocol", result.protocol, inputs.protocol))
     if not found and result.key != run.key and not other_versions(result, run):
@@ -73,15 +74,6 @@ def _ranks(result: Result) -> set[float]:
 def was_on_gpu(result: Result) -> bool:
     """Return whether stages of a result were computed on a GPU, which its processor then names too."""
     return " + " in result.provenance.processor
-
-
-def _several(result: Result) -> Iterator[str]:
-    """Yield a line if one node has several scores: rows that share a cell must agree."""
-    scores: dict[str, set[float | None]] = {}
-    for cell in result.cells:
-        scores.setdefault(cell.key, set()).add(cell.score)
-    if wrong := [key[:16] for key, values in scores.items() if len(values) > 1]:
-        yield f"cells: rows give different scores of one and the same node ({listing(wrong, most=3)})"
 
 
 def _method(stored: Mapping[str, Any], here: Mapping[str, Any]) -> Iterator[str]:

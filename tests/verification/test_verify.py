@@ -122,6 +122,7 @@ def test_doctored_numbers_are_found_one_by_one(made):
         record["lm_loss"][1][0] -= 1e-6
         record["general_loss"][2] += 1e-6
         record["stages"][0]["forward_tokens"] -= 1
+        record["cost"]["forward_tokens"] -= 1
 
     found = verified(changed(made.naive, doctor), made)
     assert not found.agrees
@@ -198,7 +199,8 @@ def test_other_data_are_found(made, tmp_path):
 def test_rows_that_share_a_node_must_agree(made):
     def one_node(record):
         first, second, *_ = record["cells"]
-        first["score"], second["score"] = 0.25, 0.5
+        first |= {"score": 0.25, "metrics": {}}
+        second |= {"score": 0.5, "metrics": {}}
         second["key"] = first["key"]
 
     assert "rows give different scores" in verified(changed(made.naive, one_node), made).wrong[0]
