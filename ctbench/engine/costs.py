@@ -24,11 +24,13 @@ def total_cost(
         "forward_tokens": sum(stage["forward_tokens"] for stage in stages),
         "flops": _sum([stage["flops"] for stage in stages]),
         "seconds": sum(stage["seconds"] for stage in stages),
-        "cpu_seconds": sum(stage["cpu_seconds"] for stage in stages),
-        "peak_memory_bytes": max((stage["peak_memory_bytes"] for stage in stages), default=None),
+        "cpu_seconds": _sum([stage["cpu_seconds"] for stage in stages]),
+        "peak_memory_bytes": max(
+            (peak for stage in stages if (peak := stage["peak_memory_bytes"]) is not None), default=None
+        ),
         "added_parameters": max((stage["added_parameters"] for stage in stages), default=0) + sum(trained[:-1]),
         "stored_bytes": max((stage["stored_bytes"] for stage in stages), default=0),
-        "cell_seconds": sum(seconds.values()),
+        "cell_seconds": _sum(list(seconds.values())),
         "cell_flops": _sum(list(flops.values())),
     }
 

@@ -7,13 +7,19 @@ from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator
 from typing import Final
 
+from ctbench.engine.costs import total_cost
 from ctbench.engine.expand import RunGraph
 from ctbench.errors import listing
 from ctbench.plans import BASE
+from ctbench.results.format import to_record
 from ctbench.results.schema import CellRecord, Result
 
 MOST: Final = 3
 """Number of places that a line names; the others are counted."""
+ROUNDING: Final = 1e-9
+"""Relative difference below which two sums of the same numbers are equal."""
+UNCHECKED: Final = "costs that are timed, standard errors and bits per byte of losses"
+"""What no part of a verification looks at, in every result."""
 
 
 def lacking(result: Result, run: RunGraph) -> list[str]:
@@ -31,7 +37,20 @@ def lacking(result: Result, run: RunGraph) -> list[str]:
         *_losses(result, run),
         *_general(result),
         *_stages(result, run),
+        *_cost(result, run),
     ]
+
+
+def unverified(result: Result) -> str:
+    """Return what a result says that no part of a verification looks at."""
+    found = [UNCHECKED]
+    if any(len({*row}) > 1 for row in result.plan.cells) and any(value is not None for value in result.general_loss):
+        found.append("losses of general text in rows of several LMs")
+    if any(stage.probes for stage in result.stages):
+        found.append("probes")
+    if result.control is not None:
+        found.append("scores and losses of the control")
+    return f"not verified: {', '.join(found)}"
 
 
 def _places(result: Result, run: RunGraph) -> Iterator[str]:
@@ -141,6 +160,23 @@ def _stages(result: Result, run: RunGraph) -> Iterator[str]:
         if stage.stage in wanted and stage.domains != run.plan.stages[stage.stage - 1]
     ]:
         yield f"stages: other domains than the plan's in stage {listing(wrong, most=MOST)}"
+
+
+def _cost(result: Result, run: RunGraph) -> Iterator[str]:
+    """Yield a line for each total that is not what the records of stages and cells add up to."""
+    record = to_record(result)
+    cells = [cell for cell in record["cells"] if cell["score"] is not None]  # a node that failed cost nothing known
+    for name, value in total_cost(run.plan.kept, record["stages"], cells).items():
+        stored = record["cost"][name]
+        if not _near(stored, value):
+            said, summed = ("absent" if number is None else f"{number:,}" for number in (stored, value))
+            yield f"cost {name}: {said} in the result, {summed} by its stages and cells"
+
+
+def _near(stored: float | None, computed: float | None) -> bool:
+    if stored is None or computed is None:
+        return stored is computed
+    return math.isclose(stored, computed, rel_tol=ROUNDING, abs_tol=ROUNDING)
 
 
 def _cells(cells: Iterable[CellRecord]) -> str:

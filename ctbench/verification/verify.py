@@ -30,6 +30,7 @@ from ctbench.verification.checks import Checker
 from ctbench.verification.choice import choose, stages_below
 from ctbench.verification.claims import contradictions, other_versions
 from ctbench.verification.given import find_given, plant
+from ctbench.verification.records import unverified
 from ctbench.verification.verdict import Check, Verification
 
 HOME = "CTBENCH_HOME"
@@ -113,7 +114,7 @@ def _computed(
     checks: list[Check] = [check for stage in given if stage != BASE for check in checker.given(stage)]
     checks += [check for stage in below for check in checker.stage(stage)]
     checks += [check for each in chosen for check in checker.measured(each)]
-    remarks = [*_remarks(result, run), *_about_stages(given, checker.other_bits)]
+    remarks = [*_remarks(result, run), unverified(result), *_about_stages(given, checker.other_bits)]
     return Verification(result=result, seed=seed, checks=tuple(checks), remarks=tuple(remarks))
 
 

@@ -13,7 +13,7 @@ from ctbench.results.files import read_results
 from ctbench.results.format import result_from, to_record
 from ctbench.results.metrics import all_metrics
 from ctbench.verification.claims import contradictions
-from ctbench.verification.records import lacking
+from ctbench.verification.records import lacking, unverified
 from ctbench.verification.verify import Request, _job
 
 ROOT = Path(ctbench.__file__).parent.parent / "results" / "domain" / "tiny"
@@ -84,9 +84,14 @@ def other_score(record):
             lambda record: record["stages"][0].update(domains=["domain-9"]),
             "stages: other domains than the plan's in stage 1",
         ),
+        (lambda record: record["cost"].update(flops=1.0), "cost flops: 1.0 in the result, "),
+        (lambda record: record["cost"].update(flops=None), "cost flops: absent in the result, "),
+        (lambda record: record["cost"].update(forward_tokens=1), "cost forward_tokens: 1 in the result, "),
+        (lambda record: record["cost"].update(added_parameters=7), "cost added_parameters: 7 in the result, "),
+        (lambda record: record["cost"].update(tokens=1), "cost tokens: 1 in the result, "),
     ],
 )
-def test_a_result_that_hides_records_is_found(change, said, handed_in):
+def test_a_result_that_hides_records_or_says_other_costs_than_they_add_up_to_is_found(change, said, handed_in):
     result, run = handed_in
     assert contradictions(result, run) == []
     found = contradictions(doctored(result, change), run)
@@ -139,3 +144,9 @@ def test_an_incomplete_result_may_lack_what_its_failures_cost():
         record["failures"] = [{"node": "cell", "key": cell["key"], "reason": "out of memory"}]
 
     assert lacking(doctored(result, fail), run) == []
+
+
+def test_what_is_not_verified_is_said():
+    result = next(result for result in read_results(ROOT / "naive").results if not result.changed)
+    assert unverified(result).endswith("scores and losses of the control")
+    assert "the control" not in unverified(doctored(result, lambda record: record.update(control=None)))
