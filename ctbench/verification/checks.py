@@ -153,4 +153,4 @@ def _check(node: Node, of: str, stored: float, computed: float | None, allowed: 
 def _distance(check: Check) -> float:
     if check.difference is None:
         return 0.0 if check.stored is None else float("inf")
-    return abs(check.difference) / check.allowed
+    return abs(check.difference) / max(check.allowed, EXACT)  # of a stored 0 a share of it allows nothing

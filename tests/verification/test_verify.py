@@ -135,6 +135,15 @@ def test_doctored_numbers_are_found_one_by_one(made):
     }
 
 
+def test_a_stored_loss_of_0_differs(made):
+    def nothing(record):
+        record["provenance"]["ctbench"] = "0.0.0"
+        record["lm_loss"][0] = [0.0] * len(record["lm_loss"][0])
+
+    found = verified(changed(made.naive, nothing), made)
+    assert [check.node for check in found.checks if check.verdict == "differs"] == ["LM loss of the base"]
+
+
 def test_on_another_processor_numbers_agree_within_the_noise_and_no_further(made):
     def disturb(record):
         record["provenance"]["processor"] = "another processor"
