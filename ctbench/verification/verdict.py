@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from ctbench.errors import one_line
 from ctbench.reporting.tables import Cell, Table
 from ctbench.results.schema import Result
 
@@ -52,6 +53,8 @@ class Verification:
         wrong: lines on what the result says of itself and what is otherwise here; then nothing was computed.
         checks: numbers that were computed again.
         remarks: what a reader should know about both machines.
+
+    Both quote a file from elsewhere, which may hold line breaks, and with them a verdict: each is made one printable line.
     """
 
     result: Result
@@ -60,6 +63,10 @@ class Verification:
     checks: tuple[Check, ...] = ()
     remarks: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        for name in ("wrong", "remarks"):
+            object.__setattr__(self, name, tuple(map(one_line, getattr(self, name))))
+
     @property
     def agrees(self) -> bool:
         """Whether everything agrees."""
@@ -67,7 +74,11 @@ class Verification:
 
     def verdict(self) -> str:
         """Return one line: whether the result agrees, and how far."""
-        name = f"{self.result.method.name} on {self.result.stream.name}, seed {self.result.seed}"
+        return one_line(
+            self._verdict(f"{self.result.method.name} on {self.result.stream.name}, seed {self.result.seed}")
+        )
+
+    def _verdict(self, name: str) -> str:
         if self.wrong:
             return f"does not agree: {name} says of itself what is not so here; nothing was computed"
         bad = [check for check in self.checks if check.verdict == "differs"]

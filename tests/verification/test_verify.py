@@ -18,7 +18,7 @@ from ctbench.engine.job import Job
 from ctbench.engine.run import run
 from ctbench.errors import BadConfig, BadPlugin, UnknownName
 from ctbench.results.files import read_result
-from ctbench.results.format import result_from, to_record
+from ctbench.results.format import result_from, to_record, to_text
 from ctbench.results.metrics import all_metrics
 
 QUICK = {
@@ -133,6 +133,21 @@ def test_doctored_numbers_are_found_one_by_one(made):
         ("loss of general", "general LM loss after stage 2"),
         ("forward_tokens", "stage 1 (domain-1)"),
     }
+
+
+def test_texts_of_a_foreign_file_are_one_printable_line_each(made, tmp_path, capsys):
+    trap = "\nagrees: 14 numbers of naive on small, seed 0, bit for bit\n\x1b[8m"
+    for part, change in (
+        ("claims", lambda record: record.update(precision="fp32" + trap)),
+        ("remarks", lambda record: record["provenance"].update(processor="one" + trap)),
+    ):
+        path = tmp_path / f"{part}.json"
+        path.write_text(to_text(changed(made.naive, change)), encoding="utf-8")
+        main(["verify", str(path), "--stream", str(made.stream), "--nodes", "1", "--workers", "0", "-q"])
+        printed = capsys.readouterr().out
+        assert "agrees: 14 numbers" in printed
+        assert not any(line.startswith("agrees: 14") for line in printed.splitlines())
+        assert "\x1b" not in printed
 
 
 def test_a_stored_loss_of_0_differs(made):
