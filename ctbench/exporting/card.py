@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from ctbench.errors import one_line
+from ctbench.plans import BASE
 from ctbench.reporting.reproduce import command_line
 from ctbench.results.schema import Result
 
@@ -41,6 +42,8 @@ def _metadata(result: Result) -> str:
 
 
 def _title(result: Result, row: RowLM) -> str:
+    if row.stage == BASE:
+        return f"# {result.backbone.name} before any stage of {result.method.name} on {result.stream.name}"
     context = f", for the context {_context(row.context)}" if row.context else ""
     return f"# {result.backbone.name} after row {row.row} of {result.method.name} on {result.stream.name}{context}"
 
@@ -88,21 +91,36 @@ def _scores(result: Result, row: RowLM) -> str:
         "",
         "| domain | metric | score | LM loss |",
         "| --- | --- | ---: | ---: |",
-        *_score_lines(result, row.row),
+        *_score_lines(result, row),
     ]
+    if (others := len(result.stream.domains) - len(_served(result, row))) > 0:
+        what = "domain is" if others == 1 else "domains are"
+        lines += ["", f"{others} {what} not listed: in this row another LM serves them, or none does."]
     means = [f"{name} {100 * value:.1f}" for name, value in result.metrics.items() if value is not None]
-    return "\n".join([*lines, "", f"Metrics of the whole run, in percent: {', '.join(means) or 'none'}."])
+    together = ", over all its LMs" if others else ""
+    return "\n".join([*lines, "", f"Metrics of the whole run{together}, in percent: {', '.join(means) or 'none'}."])
 
 
 def _of_context(row: RowLM) -> str:
     return " Scores and losses were measured with a context for each text, not with this one." if row.text else ""
 
 
-def _score_lines(result: Result, row: int) -> Iterator[str]:
-    for index, name in enumerate(result.stream.domains):
-        score, loss = float(result.matrix[row, index]), float(result.lm_loss[row, index])
+def _score_lines(result: Result, row: RowLM) -> Iterator[str]:
+    for index in _served(result, row):
+        name = result.stream.domains[index]
+        score, loss = float(result.matrix[row.row, index]), float(result.lm_loss[row.row, index])
         shown = "–" if score != score else f"{100 * score:.1f}"
         yield f"| {name} | {result.stream.metric[name]} | {shown} | {'–' if loss != loss else f'{loss:.4f}'} |"
+
+
+def _served(result: Result, row: RowLM) -> list[int]:
+    """Return the columns of the row that were measured with this very LM."""
+    is_adapted = row.stage != BASE and result.method.traits.needs_domain  # to one domain, so it serves no other
+    return [
+        index
+        for index, (source, name) in enumerate(zip(result.plan.cells[row.row], result.stream.domains, strict=True))
+        if source == row.stage and (not is_adapted or name == row.context)
+    ]
 
 
 def _usage(result: Result, loader: str) -> str:
