@@ -6,7 +6,6 @@ readers of results skip it.
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,13 +15,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 
-from ctbench.errors import BadConfig, BadResult, one_line, unwritable
-from ctbench.machine.files import write_whole
-from ctbench.results.files import OTHER_RESULTS, TUNING
+from ctbench.errors import BadResult, one_line
 from ctbench.results.format import read_small
 from ctbench.results.provenance import STRICT, ProvenanceRecord
 from ctbench.results.schema import MethodRecord
-from ctbench.results.writing import slug
 
 OBJECTIVE: Literal["anytime on validation texts"] = "anytime on validation texts"
 
@@ -170,6 +166,10 @@ class Tuning:
         record: dict[str, Any] = _adapter().dump_python(self, mode="json")
         return record
 
+    def text(self) -> bytes:
+        """Return the content of the file."""
+        return _adapter().dump_json(self, indent=1) + b"\n"
+
 
 @cache
 def _adapter() -> TypeAdapter[Tuning]:
@@ -235,41 +235,3 @@ def _contradiction(tuning: Tuning) -> str:
     if tuning.chosen != tuning.ranked[0].settings:
         return "what was chosen is not the best trial"
     return ""
-
-
-Status = Literal["new", "same", "replaced", "replaced trials from another base"]
-
-
-def write_tuning(tuning: Tuning, folder: str | Path) -> tuple[Path, Status]:
-    """Write to `folder`/tuning/stream/backbone/method.json, atomically; a file with the same trials is kept.
-
-    Returns:
-        The file, and whether it is new, was kept or was replaced; trials from another base are named as such.
-
-    Raises:
-        BadConfig: the folder cannot be written.
-    """
-    names = (tuning.tuned_on.stream, tuning.tuned_on.backbone, tuning.method.name)
-    path = Path(folder).joinpath(TUNING, *map(slug, names[:2]), f"{slug(names[2])}.json")
-    status: Status = "replaced" if path.exists() else "new"
-    with contextlib.suppress(BadResult):
-        before = read_tuning(path) if status == "replaced" else None
-        if before is not None and _is_same(before, tuning):
-            return path, "same"
-        if before is not None and _base(before) != _base(tuning):
-            status = "replaced trials from another base"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, _adapter().dump_json(tuning, indent=1) + b"\n")
-    except OSError as error:
-        raise BadConfig(unwritable(f"results folder '{folder}'", error, OTHER_RESULTS)) from None
-    return path, status
-
-
-def _base(tuning: Tuning) -> tuple[str, str]:
-    return tuning.tuned_on.backbone_digest, tuning.tuned_on.base_weights
-
-
-def _is_same(before: Tuning, after: Tuning) -> bool:
-    old, new = before.record(), after.record()
-    return all(old[key] == new[key] for key in new if key != "provenance")

@@ -25,8 +25,9 @@ from ctbench.errors import BadConfig
 from ctbench.results.files import check_writable
 from ctbench.tuning.grid import NUM_TRIALS
 from ctbench.tuning.protocol import tuning_settings
-from ctbench.tuning.record import Tuning, write_tuning
+from ctbench.tuning.record import Tuning
 from ctbench.tuning.trials import plan_search
+from ctbench.tuning.writing import KEPT, write_tuning
 
 Listen = Callable[[Sequence[Node]], Listener]
 """Called with the nodes to compute; returns an event callback."""
@@ -96,7 +97,7 @@ def tune(
         failures += _compute(todo, store, search.inputs.job, listen)
         tuning = search.assess(store, failures)
         path, status = write_tuning(tuning, results)
-        say(f"{status}: {path}")
+        say(f"{status}: {path}{KEPT if status == 'kept' else ''}")
         say(tuning.advice)
         found.append(tuning)
     if failures:

@@ -24,10 +24,11 @@ from ctbench.results.files import load_results, read_results
 from ctbench.results.format import result_from
 from ctbench.results.writing import write_result
 from ctbench.tuning.protocol import LANGUAGE_SEED, tuning_settings
-from ctbench.tuning.record import read_tuning, tuning_from, write_tuning
+from ctbench.tuning.record import read_tuning, tuning_from
 from ctbench.tuning.search import tune
 from ctbench.tuning.table import trial_table
 from ctbench.tuning.trials import objective, standard_error
+from ctbench.tuning.writing import write_tuning
 
 SCALED = '''
 paper = ""
@@ -447,6 +448,41 @@ def test_trials_from_another_base_are_not_replaced_in_silence(place, tmp_path):
     assert write_tuning(other, tmp_path) == (path, "replaced trials from another base")
     more = dataclasses.replace(other, num_trials=99)
     assert write_tuning(more, tmp_path) == (path, "replaced")
+
+
+def test_fewer_or_failed_trials_do_not_replace_a_complete_record(place, tmp_path):
+    (tuning,), *_ = go(trials=3, results="kept")
+    path, _ = write_tuning(tuning, tmp_path)
+    first, *others = tuning.trials
+    fewer = dataclasses.replace(tuning, trials=(first,), num_trials=1, chosen=first.settings)
+    failed = dataclasses.replace(
+        tuning, trials=(first, *(dataclasses.replace(each, objective=None, failures=("no",)) for each in others))
+    )
+    for poorer in (fewer, failed):
+        assert write_tuning(poorer, tmp_path) == (path, "kept")
+        assert read_tuning(path) == tuning
+    (place / "poorer").mkdir(exist_ok=True)
+    assert write_tuning(failed, place / "poorer")[1] == "new"
+    assert write_tuning(tuning, place / "poorer")[1] == "replaced"
+    _, _, said = go(trials=1, results="kept")
+    assert said[1].startswith("kept: kept/tuning/small/tiny/scaled.json (it is complete")
+    assert "move it or choose another --results" in said[1]
+
+
+def test_another_protocol_or_another_file_of_the_name_goes_beside_a_record(place, tmp_path):
+    (tuning,), *_ = go()
+    path, _ = write_tuning(tuning, tmp_path)
+    others = [
+        dataclasses.replace(tuning, tuned_on=dataclasses.replace(tuning.tuned_on, protocol="other")),
+        dataclasses.replace(tuning, method=dataclasses.replace(tuning.method, digest="0" * 64)),
+        dataclasses.replace(tuning, method=dataclasses.replace(tuning.method, registered=True)),
+    ]
+    for number, other in enumerate(others, start=2):
+        beside = path.with_name(f"{path.stem}-{number}.json")
+        assert write_tuning(other, tmp_path) == (beside, "beside another")
+        assert write_tuning(other, tmp_path) == (beside, "same")
+        assert read_tuning(beside) == other
+    assert read_tuning(path) == tuning
 
 
 def test_declared_values_without_a_trial_are_named(place):
