@@ -78,6 +78,7 @@ class Tuning:
     Args:
         method: the method with its defaults, the settings of the first trial.
         file: file of the method, with the name of its folder.
+        fixed: fields that the caller gave one value for all trials, the defaults among them; they are not on the grid.
         grid: values of every tuned field; empty if nothing is tuned.
         num_points: number of combinations on the grid.
         num_trials: number of trials that the caller asked for, the defaults included.
@@ -93,6 +94,7 @@ class Tuning:
     tuned_on: TunedOn
     method: MethodRecord
     file: str
+    fixed: dict[str, JsonValue] = field(default_factory=dict)
     grid: dict[str, tuple[JsonValue, ...]]
     num_points: int
     num_trials: int
@@ -140,8 +142,17 @@ class Tuning:
         }
 
     @property
+    def under(self) -> str:
+        """The fixed fields with their values, in words; empty without any."""
+        return ", ".join(f"{name} = {value!r}" for name, value in self.fixed.items())
+
+    @property
     def advice(self) -> str:
-        """One line: the defaults that the method's file should have."""
+        """One line: the defaults that the method's file should have, and under which fixed settings."""
+        return f"with {self.under} fixed: {self._advice}" if self.fixed else self._advice
+
+    @property
+    def _advice(self) -> str:
         name, defaults = self.method.name, self.trials[0]
         if defaults.failures:
             return f"{name}: the trial of the defaults failed, so nothing can be compared with it"

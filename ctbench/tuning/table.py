@@ -19,6 +19,7 @@ def trial_table(tuning: Tuning) -> Table:
         notes=(
             f"objective: {tuning.objective}, run seeds {', '.join(map(str, tuning.seeds))}; test scores are not read",
             _extent(tuning),
+            *([f"fixed by --set in all trials: {tuning.under}"] if tuning.fixed else []),
             *(f"trial {trial.keys[0][:12]} failed: {line}" for trial in tuning.trials for line in trial.failures),
             *([f"= within one standard error of the best: {tuning.num_equal} trials"] if tuning.num_equal > 1 else []),
             *(f"{name}: {', '.join(map(str, values))} untried" for name, values in tuning.untried.items()),

@@ -84,6 +84,7 @@ class Search:
                 },
                 "method": method_record(self.runs[0][0]),
                 "file": f"{plugin.path.parent.name}/{plugin.path.name}" if plugin.registered else plugin.path.name,
+                "fixed": inputs.job.method_settings,
                 "grid": self.grid,
                 "num_points": num_points(self.grid),
                 "num_trials": self.num_trials,

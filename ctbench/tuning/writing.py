@@ -25,8 +25,8 @@ def write_tuning(tuning: Tuning, folder: str | Path) -> tuple[Path, Status]:
     Returns:
         The file, and what became of it. "new"; "same": a file with these trials was there and stayed; "replaced", and
         "replaced trials from another base"; "kept": a complete record of more trials or run seeds was there and stayed;
-        "beside another": the file of this name is of another protocol, or of another unregistered method, so this one has
-        a number.
+        "beside another": the file of this name is of another protocol, other fixed settings or another unregistered
+        method, so this one has a number.
 
     Raises:
         BadConfig: the folder cannot be written.
@@ -65,7 +65,7 @@ def _search(tuning: Tuning) -> tuple[object, ...]:
     """Return what two records must share for one to replace the other."""
     method = tuning.method
     whose = "" if method.registered else method.digest  # a registered method is tuned anew when its file has changed
-    return method.name, method.registered, whose, tuning.tuned_on.protocol
+    return method.name, method.registered, whose, tuning.tuned_on.protocol, tuning.fixed
 
 
 def _is_poorer(after: Tuning, before: Tuning) -> bool:

@@ -6,12 +6,14 @@ import dataclasses
 import itertools
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from fake_results import fake_record
 from small_streams import write_method, write_stream
 
+import ctbench
 from ctbench.cli import main
 from ctbench.engine.expand import expand
 from ctbench.engine.failures import NodesFailed
@@ -30,6 +32,7 @@ from ctbench.tuning.table import trial_table
 from ctbench.tuning.trials import objective, standard_error
 from ctbench.tuning.writing import write_tuning
 
+ROOT = Path(ctbench.__file__).parent.parent
 SCALED = '''
 paper = ""
 scale: float = hyper(1.0, low=0.0, tune=(0.5, 1.0, 2.0))
@@ -244,6 +247,9 @@ def test_fixed_field_stays_out_of_the_grid(place, tmp_path):
     (tuning,), *_ = go(both, trials=1, results="fixed", method_settings={"scale": 2.0})
     assert set(tuning.grid) == {"share"}
     assert tuning.method.settings["scale"] == 2.0
+    assert tuning.fixed == {"scale": 2.0}
+    assert tuning.advice.startswith("with scale = 2.0 fixed: keep the defaults of both.py")
+    assert "fixed by --set in all trials: scale = 2.0" in trial_table(tuning).notes
     with pytest.raises(BadConfig, match="has nothing left to tune: --set fixes every field that it declares"):
         go(both, trials=1, results="fixed", method_settings={"scale": 2.0, "share": 1.0})
 
@@ -475,6 +481,7 @@ def test_another_protocol_or_another_file_of_the_name_goes_beside_a_record(place
     others = [
         dataclasses.replace(tuning, tuned_on=dataclasses.replace(tuning.tuned_on, protocol="other")),
         dataclasses.replace(tuning, method=dataclasses.replace(tuning.method, digest="0" * 64)),
+        dataclasses.replace(tuning, fixed={"share": 0.5}),
         dataclasses.replace(tuning, method=dataclasses.replace(tuning.method, registered=True)),
     ]
     for number, other in enumerate(others, start=2):
@@ -483,6 +490,12 @@ def test_another_protocol_or_another_file_of_the_name_goes_beside_a_record(place
         assert write_tuning(other, tmp_path) == (beside, "same")
         assert read_tuning(beside) == other
     assert read_tuning(path) == tuning
+
+
+def test_committed_records_are_read_and_fix_nothing():
+    found = [read_tuning(path) for path in (ROOT / "results" / "tuning").rglob("*.json")]
+    assert found
+    assert {tuning.under for tuning in found} == {""}
 
 
 def test_declared_values_without_a_trial_are_named(place):
