@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import textwrap
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,9 @@ MAX_BANDS = 5
 
 BAND_ID = "band"
 """Begins the id of a band in a picture."""
+
+UNNAMED = re.compile(r"_child\d+")
+"""What matplotlib calls a line without a label. Its own look-up of labels takes each that begins with "_" for one."""
 
 BAND = "band: ± 1 standard deviation over runs"
 UNTOUCHED = "untouched LM, same tasks"
@@ -141,13 +145,17 @@ def name_lines(figure: Figure, axis: Axes, num_entries: int, *, at_ends: bool = 
         num_entries: number of methods.
         at_ends: whether the ends of the lines have room for names.
     """
-    handles, labels = axis.get_legend_handles_labels()
+    lines = [line for line in axis.lines if not UNNAMED.fullmatch(str(line.get_label()))]
     if at_ends and num_entries <= MAX_LABELLED:
-        _label_ends(axis, handles)
+        _label_ends(axis, lines)
         return
+    labels = [str(line.get_label()) for line in lines]
     width, longest = figure.get_size_inches()[0], max(map(len, labels))
     columns = max(1, min(7, len(labels), int(width / (0.075 * longest + 0.75))))
-    figure.legend(handles, labels, loc="outside lower center", ncols=columns, handlelength=3.2)
+    places = [f"line {number}" for number in range(len(lines))]
+    legend = figure.legend(lines, places, loc="outside lower center", ncols=columns, handlelength=3.2)
+    for text, label in zip(legend.get_texts(), labels, strict=True):
+        text.set_text(label)  # some versions of matplotlib leave labels out that begin with "_"
 
 
 def add_title(

@@ -401,6 +401,15 @@ def test_a_few_lines_are_named_at_their_ends_and_many_in_a_legend() -> None:
     assert not any(axis.collections for axis in many.axes), "thirteen bands are a knot"
 
 
+@pytest.mark.parametrize("kind", ["anytime", "loss", "training"])
+@pytest.mark.parametrize("others", [(), ("naive",), tuple(f"method_{index}" for index in range(6))])
+def test_a_method_whose_name_begins_with_a_line_is_named(kind: str, others: tuple[str, ...]) -> None:
+    figure = make_figure([fake_result(name, seed=0) for name in ("_mine", *others)], kind=kind)
+    shown = {*texts(figure), *(text.get_text() for legend in figure.legends for text in legend.get_texts())}
+    assert shown >= {"_mine", *others}
+    assert not any("child" in text for text in shown)
+
+
 def thirteen() -> list[Result]:
     return [fake_result(f"method_{index}", seed=seed) for index in range(13) for seed in range(2)]
 
