@@ -146,6 +146,7 @@ def plot(
     """
     from ctbench.reporting.plots.figure import make_figure
     from ctbench.reporting.plots.style import check_suffix, save
+    from ctbench.results.writing import slug
 
     if output is not None:
         check_suffix(Path(output))
@@ -157,7 +158,7 @@ def plot(
     drawn = _choose(_or_default(results), run=names(run), choice=choice, strict=strict)
     figure = make_figure(drawn, kind=kind, metric=metric, cost=cost, on=on)
     of = "-loss" if on == "loss" and kind not in ("loss", "training") else ""
-    figure.set_label(f"{drawn[0].stream.name}-{kind}{of}")
+    figure.set_label(f"{slug(drawn[0].stream.name)}-{kind}{of}")
     if output is not None:
         save(figure, output)
     return figure

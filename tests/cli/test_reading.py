@@ -96,6 +96,19 @@ def test_an_unknown_format_view_or_metric_is_one_line(call: Call, filled: Path) 
     assert "did you mean 'seconds'" in refused(call("plot --kind cost --cost second"))
 
 
+def test_a_picture_of_a_foreign_result_lies_in_the_current_folder(call: Call, tmp_path: Path) -> None:
+    (tmp_path / "work" / "here").mkdir(parents=True)
+    os.chdir(tmp_path / "work" / "here")
+    record = fake_record("naive")
+    record["stream"]["name"] = "../../outside"
+    path = write_result(result_from(record), tmp_path / "results").path
+    code, out, _ = call("plot --kind anytime", str(path))
+    assert code == 0
+    (picture,) = Path.cwd().iterdir()
+    assert out.strip() == picture.name == "-..-outside-anytime.png"
+    assert [*tmp_path.rglob("*.png")] == [picture]
+
+
 def test_options_reach_the_comparison(call: Call, filled: Path) -> None:
     out = call("compare --metric F_Acc --method naive --method replay --planned replay:naive --confidence 0.9")[1]
     assert "90 % interval" in out
