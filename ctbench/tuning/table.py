@@ -55,4 +55,12 @@ def _extent(tuning: Tuning) -> str:
         return "no hyper-parameters to tune: only the defaults were tried"
     if len(tuning.trials) < tuning.num_trials:
         return f"all {tuning.num_points} points of the grid were tried, fewer than the {tuning.num_trials} trials asked for"
+    if len(tuning.trials) == tuning.num_points:
+        return f"{_points(tuning.num_points)} of the grid {'was' if tuning.num_points == 1 else 'were all'} tried"
+    if len(tuning.trials) == 1:
+        return f"only the defaults were tried, of a grid of {_points(tuning.num_points)}"
     return f"{len(tuning.trials)} trials: the defaults and a seeded sample of a grid of {tuning.num_points} points"
+
+
+def _points(count: int) -> str:
+    return f"{count} point{'' if count == 1 else 's'}"

@@ -498,6 +498,20 @@ def test_committed_records_are_read_and_fix_nothing():
     assert {tuning.under for tuning in found} == {""}
 
 
+@pytest.mark.parametrize(
+    ("trials", "said"),
+    [
+        (1, "only the defaults were tried, of a grid of 3 points"),
+        (2, "2 trials: the defaults and a seeded sample of a grid of 3 points"),
+        (3, "3 points of the grid were all tried"),
+        (9, "all 3 points of the grid were tried, fewer than the 9 trials asked for"),
+    ],
+)
+def test_the_table_says_how_much_of_the_grid_was_tried(trials, said, place):
+    (tuning,), *_ = go(trials=trials, results=f"extent-{trials}")
+    assert said in trial_table(tuning).notes
+
+
 def test_declared_values_without_a_trial_are_named(place):
     (tuning,), *_ = go()
     (missing,) = tuning.untried["scale"]
