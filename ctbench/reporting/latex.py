@@ -14,6 +14,9 @@ PACKAGES = ("array", "booktabs", "graphicx", "threeparttable")
 MINUS = "\N{MINUS SIGN}"
 """A minus in front of a number; LaTeX would set it as a hyphen."""
 
+SPLIT = "\N{WORD JOINER}"
+"""A hyphen in front of another one, which LaTeX would join to a dash; `one_line` leaves no such letter in a text."""
+
 PREAMBLE = f"% needs \\usepackage{{{', '.join(PACKAGES)}}}"
 """First line of a file of tables."""
 
@@ -87,6 +90,7 @@ _LATEX = {
     "·": r"$\cdot$",
     DASH: "--",
     MINUS: "$-$",
+    SPLIT: "-{}",
     **{letter: "\\" + letter for letter in "&%$#_{}"},
 }
 
@@ -99,6 +103,9 @@ def latex_text(text: str) -> str:
         50 \% of F\_Acc
         >>> print(latex_text("1-2, -0.5"))
         1-2, $-$0.5
+        >>> print(latex_text("--all"))
+        -{}-all
     """
     signed = re.sub(r"(?<![\w.])-(?=\d)", MINUS, one_line(text))
+    signed = re.sub("-(?=-)", SPLIT, signed)
     return "".join(_LATEX.get(letter, letter) for letter in signed)

@@ -148,6 +148,10 @@ def test_a_comparison_is_saved_in_the_form_of_its_ending(name: str, begin: str, 
         found.save(tmp_path / "folder.md")
 
 
+def test_hyphens_of_an_option_are_not_joined() -> None:
+    assert latex_text("--all, ---") == "-{}-all, -{}-{}-"
+
+
 def test_each_latex_special_is_escaped() -> None:
     for letter in SPECIALS:
         assert latex_text(letter) != letter
