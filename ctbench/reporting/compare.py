@@ -15,7 +15,7 @@ from ctbench.errors import BadConfig, MissingResult, UnknownName, unwritable
 from ctbench.machine.files import write_whole
 from ctbench.reporting.groups import Choice, Group, group_results
 from ctbench.reporting.labels import without_mark
-from ctbench.reporting.latex import PREAMBLE, latex
+from ctbench.reporting.latex import PREAMBLE, distinct, latex
 from ctbench.reporting.leaderboard import Board, find_entry, make_board
 from ctbench.reporting.records import board_record
 from ctbench.reporting.scores import COSTS, Question
@@ -123,7 +123,7 @@ class Comparison:
         draw = drawers[form]
         tables = self.tables(on_paper=form != "table")
         tables += [explanation(self.question)] if explain else []
-        return "\n".join([*([PREAMBLE] if form == "latex" else []), *map(draw, tables)])
+        return "\n".join([PREAMBLE, *map(draw, distinct(tables))] if form == "latex" else map(draw, tables))
 
     def save(self, path: str | Path, form: str | None = None, *, explain: bool = False, resize: bool = False) -> Path:
         """Write the comparison to a file, atomically.

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
+import itertools
 import re
+from collections.abc import Iterable
 
 from ctbench.errors import one_line
 from ctbench.reporting.numbers import DASH
@@ -50,6 +53,20 @@ def latex(table: Table, *, resize: bool = False) -> str:
     head = [rf"\begin{{{kind}}}", r"\centering", r"\small", rf"\caption{{{latex_text(table.title)}}}"]
     head += [rf"\label{{tab:{_slug(table.name or table.title)}}}", r"\begin{threeparttable}"]
     return "\n".join([*head, *tabular, *notes, r"\end{threeparttable}", rf"\end{{{kind}}}"]) + "\n"
+
+
+def distinct(tables: Iterable[Table]) -> list[Table]:
+    """Return the tables of one file with a name each: a label that is there twice would refer to the last table."""
+    found: list[Table] = []
+    taken: set[str] = set()
+    for table in tables:
+        first = name = _slug(table.name or table.title)
+        numbers = itertools.count(2)
+        while name in taken:
+            name = f"{first}-{next(numbers)}"
+        taken.add(name)
+        found.append(dataclasses.replace(table, name=name))
+    return found
 
 
 def _widths(table: Table) -> list[int]:

@@ -17,7 +17,7 @@ from fake_results import fake_record, fake_result
 from ctbench import compare
 from ctbench.errors import BadConfig
 from ctbench.reporting.compare import FORMATS
-from ctbench.reporting.latex import PACKAGES, latex, latex_text
+from ctbench.reporting.latex import PACKAGES, distinct, latex, latex_text
 from ctbench.reporting.page.html import render_report
 from ctbench.reporting.tables import Cell, Table, csv_text, markdown, plain_text
 from ctbench.results.format import result_from
@@ -146,6 +146,17 @@ def test_a_comparison_is_saved_in_the_form_of_its_ending(name: str, begin: str, 
     (tmp_path / "folder.md").mkdir()
     with pytest.raises(BadConfig, match="is a folder"):
         found.save(tmp_path / "folder.md")
+
+
+def test_tables_of_one_latex_file_have_a_label_each() -> None:
+    tables = [replace(TABLE, name=name) for name in ("a", "a", "a-2", "b", "a")]
+    assert [table.name for table in distinct(tables)] == ["a", "a-2", "a-2-2", "b", "a-3"]
+    results = [
+        fake_result(name, seed=seed, protocol=protocol) for name in ("x", "y") for seed in (0, 1) for protocol in "pq"
+    ]
+    text = compare(results).render("latex")
+    labels = re.findall(r"\\label\{.*?\}", text)
+    assert len(labels) == len(set(labels)) > 1
 
 
 def test_hyphens_of_an_option_are_not_joined() -> None:
