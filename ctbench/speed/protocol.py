@@ -20,11 +20,13 @@ from typing import Any, Final
 from ctbench.data.sources import read_texts
 from ctbench.data.stream import PretrainRecipe, Stream
 from ctbench.data.tasks import check_task
+from ctbench.engine.bases import find_shipped
 from ctbench.errors import BadConfig, RunFailed
 from ctbench.plugins.find import get_stream
 from ctbench.speed.cells import METHOD, seconds_of_trainer
 from ctbench.speed.rounds import spread
 
+MODEL: Final = "tiny"
 NUM_CELLS: Final = 3
 """Number of cells that are timed with a Trainer."""
 
@@ -59,10 +61,11 @@ def measure_protocol(
         )
     num_stages = len(stream.domains)
     engines, trainers = [], []
+    own_base = settings_of_own_base(name, precisions)
     for precision in precisions:
         here = folder / precision
         here.mkdir(parents=True)
-        engine, trainer = _measure_both(name, here, precision, threads, num_cells, say)
+        engine, trainer = _measure_both(name, here, _settings(precision) | own_base, threads, num_cells, say)
         engines.append(engine)
         trainers.append(trainer)
     return summarise_protocol(
@@ -72,13 +75,29 @@ def measure_protocol(
         num_stages=num_stages,
         num_cells=(num_stages + 1) * num_stages * len(stream.recipe.finetune.seeds),
         threads=threads,
-    )
+    ) | {"has_own_base": bool(own_base)}
+
+
+def settings_of_own_base(name: str, precisions: Sequence[str]) -> dict[str, str]:
+    """Return settings under which the engine trains the base as the Trainer must; empty if it does so anyway.
+
+    A base that came with the stream is used only for the recipe that it was made by, so one update more is another base.
+    """
+    streams = [get_stream(name, settings=_settings(precision)) for precision in precisions]
+    recipe = streams[0].recipe.base
+    if recipe is None or all(find_shipped(stream, MODEL) is None for stream in streams):
+        return {}
+    return {"base.tokens": str((recipe.num_steps + 1) * recipe.batch * recipe.length)}
+
+
+def _settings(precision: str) -> dict[str, str]:
+    return {f"{part}.precision": precision for part in ("base", "pretrain", "finetune")}
 
 
 def _measure_both(
-    name: str, folder: Path, precision: str, threads: int, num_cells: int, say: Callable[[str], None]
+    name: str, folder: Path, settings: dict[str, str], threads: int, num_cells: int, say: Callable[[str], None]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    settings = {f"{part}.precision": precision for part in ("base", "pretrain", "finetune")}
+    precision = settings["base.precision"]
     write_trainer_side(get_stream(name, settings=settings), folder)
     (folder / "plain.py").write_text(METHOD, encoding="utf-8")
     engine = [sys.executable, "-P", "-m", "ctbench", "run", "--method", str(folder / "plain.py"), "--stream", name]

@@ -86,6 +86,8 @@ def protocol_table(protocol: dict[str, Any]) -> Table:
     notes = [
         f"timed with a Trainer: base, one stage and {timed} cells, each in a process with {protocol['threads']} threads"
     ]
+    if protocol.get("has_own_base"):  # records of before do not say it
+        notes.append("both sides train the base, for one update more than the base that comes with the stream")
     notes += [f"{row['label']} against {row['against']}: {row['ratio']:.1f} times faster" for row in protocol["ratios"]]
     return _table(f"{protocol['stream']}: a run from an empty store", ("side", "part", "s"), rows, notes, num_keys=2)
 
