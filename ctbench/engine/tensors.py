@@ -18,7 +18,7 @@ _SUFFIX = ".safetensors"
 
 
 def save_tensors(folder: Path, name: str, tensors: dict[str, Tensor]) -> None:
-    """Write tensors into a folder as `name`.safetensors.
+    """Write tensors into a folder as `name`.safetensors; what they share in memory is written for each of them.
 
     Raises:
         OSError: the disk is full or cannot be written.
@@ -26,7 +26,21 @@ def save_tensors(folder: Path, name: str, tensors: dict[str, Tensor]) -> None:
     from safetensors.torch import save_file
 
     with os_errors():
-        save_file(tensors, folder / f"{name}{_SUFFIX}")
+        save_file(_apart(tensors), folder / f"{name}{_SUFFIX}")
+
+
+def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors as safetensors takes them, without gaps and no two in the same memory; those that are so as they are."""
+    import torch
+
+    found: dict[str, Tensor] = {}
+    taken: set[tuple[torch.device, int]] = set()
+    for key, tensor in tensors.items():
+        place = (tensor.device, tensor.untyped_storage().data_ptr())
+        is_fit = tensor.is_contiguous() and place not in taken
+        found[key] = tensor if is_fit else tensor.clone(memory_format=torch.contiguous_format)
+        taken.add(place)
+    return found
 
 
 def load_tensors(folder: Path, name: str) -> dict[str, Tensor]:
@@ -45,11 +59,7 @@ def save_changed(folder: Path, name: str, state: dict[str, Tensor], base: dict[s
     """Write the tensors of `state` that differ from those of `base`: a frozen backbone costs no space."""
     import torch
 
-    changed = {
-        key: tensor.contiguous()
-        for key, tensor in state.items()
-        if key not in base or not torch.equal(tensor, base[key])
-    }
+    changed = {key: tensor for key, tensor in state.items() if key not in base or not torch.equal(tensor, base[key])}
     save_tensors(folder, name, changed)
 
 
