@@ -216,7 +216,7 @@ def test_the_rates_in_a_result_are_those_of_the_optimizer(place, monkeypatch, sc
 
 
 def test_keys_of_older_schedules_hold_nothing_new(place):
-    """The key of a stage is a digest of what identities had before schedules could cross stages and ranks share one."""
+    """The key of a stage is a digest of what identities had before any of what later came to them."""
     node = spec_of(place / "small.toml").stages[0]
     identity = dataclasses.asdict(node.identity)
     recipe = identity["recipe"]
@@ -224,7 +224,8 @@ def test_keys_of_older_schedules_hold_nothing_new(place):
         *("objective", "batch", "length", "lr", "schedule", "warmup_fraction", "weight_decay"),
         *("clip", "mask_fraction", "precision", "threads"),
     }
-    assert {identity.pop(name) for name in ("place", "span", "probed", "general", "ranks")} == {None}
+    later = ("place", "span", "probed", "general", "ranks", "logits", "noise")
+    assert {identity.pop(name) for name in later} == {None}
     parents = [parent.key for parent in node.parents]
     old = {"schema": NODE_SCHEMA, "versions": library_versions(), "identity": identity, "parents": parents}
     assert node.key == digest(old)
