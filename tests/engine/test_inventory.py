@@ -207,6 +207,7 @@ def test_prune_removes_what_was_chosen(choice, gone):
     assert not needed or "replay on domain, seed 0" in needed[0]
 
 
+@pytest.mark.slow
 def test_nothing_that_a_result_was_made_from_is_unused(place):
     """Trunks, losses, text, the control, and a first stage that another method trains."""
     write_stream(place, tokens="640", epochs="1", num_test="16", num_train="12", num_validation="0", seeds="[0]")

@@ -24,7 +24,13 @@ def world(small, checkpoint, tmp_path_factory):
     return small.stream, base, make_blocks(small.stream, base, tmp_path_factory.mktemp("blocks"))
 
 
-@pytest.mark.parametrize("name", find_plugins("method"))
+QUICK = ("das", "hypermap")
+"""Methods whose memory holds tensors that share theirs, or most of all; the others are tried by `make test-slow`."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow) for name in find_plugins("method")]
+)
 def test_a_stage_of_bert_goes_on_from_a_checkpoint_on_the_disk(name, world, tmp_path):
     stream, base, blocks = world
     method = get_method(name, **SHORT.get(name, {}))
