@@ -20,12 +20,8 @@ PAIRS_VERSION: Final = 2
 """Raised whenever a model that reads pairs otherwise than in version 1 reads them anew. In 1 nothing told it which text of a
 pair a token belongs to; a pair was joined as the tokenizer joins it if it had a separator, whether it put that in between
 or not, and else by a line break, as one text that was cut at its end."""
-
-
 EXACT: Final = "fp32"
 """Precision of the logits that are read off in nodes of bf16, see `Tap.exact_logits`; they were of bf16 too."""
-
-
 NOISE_VERSION: Final = 2
 """Raised whenever ranks that draw dropout with torch's generator draw other numbers."""
 
